@@ -1,0 +1,1 @@
+"""Audio in: files, resampling, blocks of 16 kHz mono samples."""

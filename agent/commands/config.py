@@ -1,0 +1,35 @@
+"""`funasr-agent config show|check|schema`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+import yaml
+
+from agent.commands.common import FINE, config_file, config_from
+from agent.config import ENV_PREFIX, json_schema
+
+
+def config(args: argparse.Namespace) -> int:
+    """Run the action; problems leave as ConfigError."""
+    if args.action == "schema":
+        print(json.dumps(json_schema(), indent=2))
+        return FINE
+    effective = config_from(args)
+    if args.action == "check":
+        print(f"no problems ({_sources(args)})")
+        return FINE
+    print(f"# in force: {_sources(args)}")
+    tree = effective.model_dump(mode="json")
+    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+    return FINE
+
+
+def _sources(args: argparse.Namespace) -> str:
+    """What was merged, in order."""
+    file = config_file(args)
+    variables = sorted(name for name in os.environ if name.startswith(ENV_PREFIX))
+    settings = [f"--set {setting}" for setting in args.settings]
+    return " < ".join(["defaults", *([str(file)] if file else []), *variables, *settings])

@@ -1,0 +1,1 @@
+"""Speech recognition over ONNX Runtime: pure, no threads, no clock, no asyncio."""

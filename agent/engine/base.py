@@ -1,0 +1,36 @@
+"""What a model family gets to load itself from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class ModelFiles(Protocol):
+    """Verified bytes of one model; nothing is read from disk a second time."""
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model, for messages."""
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a side file such as `tokens.json`. Raises ManifestError when not listed."""
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists `name`."""
+
+    def graph(self, role: str) -> bytes:
+        """Bytes of a graph of the chosen variant: `model`, `decoder`, `model_eb`."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to run a model on this box."""
+
+    threads: int = 1
+    """ONNX Runtime intra-op threads."""
+    provider: str = "cpu"
+    """`cpu` or `cuda`."""
+    vad: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the VAD's own post-processing parameters, by FunASR's names."""

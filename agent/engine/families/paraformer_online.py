@@ -1,0 +1,207 @@
+"""Streaming Paraformer: hops of `chunk_size[1]` * 60 ms with look-back and look-ahead.
+
+Encoder: speech f32[B,T,560], speech_lengths i32[B] -> enc f32[B,T,D], enc_len, alphas f32[B,T].
+Decoder: enc, enc_len, acoustic_embeds f32[B,L,D], acoustic_embeds_len, in_cache_* [B,D,10] ->
+logits f32[B,L,V], sample_ids, out_cache_*. Between the two, outside the graphs, runs CIF.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.engine import ort
+from agent.engine.base import EngineSettings, ModelFiles
+from agent.engine.cif import CifState
+from agent.engine.families.paraformer import DROPPED_IDS, check_vocabulary
+from agent.engine.frontend import Frontend
+from agent.engine.side_files import read_config, read_frontend, read_tokens, section
+from agent.engine.text import SPECIAL_TOKENS, tokens_to_text
+from agent.types import SAMPLE_RATE, Float32, Int16, Recognition, StreamOptions
+
+FAMILY = "paraformer_online"
+TASK = "asr_online"
+GRAPHS = ("model", "decoder")
+
+FRAME_SAMPLES = SAMPLE_RATE * 60 // 1000
+"""Samples of one unit of `chunk_size`."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What all streams of a model share."""
+
+    encoder: ort.Graph
+    decoder: ort.Graph
+    frontend: Frontend
+    tokens: Sequence[str]
+    dim: int
+    threshold: float
+    tail_threshold: float
+    caches: dict[str, tuple[int, int]]
+    """Name of a decoder cache (without in_ or out_) -> its channels and frames."""
+
+
+class ParaformerOnline:
+    """Streaming recogniser (`agent.types.OnlineAsrModel`)."""
+
+    def __init__(self, parts: _Parts) -> None:
+        self._parts = parts
+
+    def start_stream(self, options: StreamOptions) -> ParaformerStream:
+        """State for one utterance."""
+        return ParaformerStream(self._parts, options.chunk_size)
+
+
+class ParaformerStream:
+    """One utterance: audio re-blocked to hops, features overlapped, tokens only ever appended."""
+
+    def __init__(self, parts: _Parts, chunk_size: tuple[int, int, int]) -> None:
+        self._parts = parts
+        self._back, self._hop, self._ahead = chunk_size
+        self._features = parts.frontend.start_stream()
+        self._audio: Int16 = np.zeros(0, np.int16)
+        self._seen = 0
+        """Feature frames so far, which is the position of the next one."""
+        dim = parts.frontend.config.dim
+        self._overlap: Float32 = np.zeros((self._back + self._ahead, dim), np.float32)
+        self._cif = CifState(parts.dim, parts.threshold, parts.tail_threshold)
+        self._caches = {
+            name: np.zeros((1, channels, frames), np.float32)
+            for name, (channels, frames) in parts.caches.items()
+        }
+        self._read: list[str] = []
+
+    def accept(self, samples: Int16) -> Recognition | None:
+        """Take the next samples [n]; the whole hypothesis when it grew."""
+        self._audio = np.concatenate([self._audio, samples])
+        size = self._hop * FRAME_SAMPLES
+        before, used = len(self._read), 0
+        while len(self._audio) - used >= size:
+            self._take(self._features.accept(self._audio[used : used + size]))
+            used += size
+        self._audio = self._audio[used:]
+        return self._recognition() if len(self._read) > before else None
+
+    def finish(self) -> Recognition:
+        """Flush look-ahead and tail; the whole hypothesis."""
+        features = np.zeros((0, self._overlap.shape[1]), np.float32)
+        # As FunASR does: less than one unit behind the last hop brings no frame of its own.
+        if len(self._audio) >= FRAME_SAMPLES or not self._seen:
+            features = np.concatenate([self._features.accept(self._audio), self._features.finish()])
+        if len(features) or self._seen:
+            self._take_last(features)
+        return self._recognition()
+
+    def _take(self, features: Float32) -> None:
+        """One whole hop in the middle of the utterance."""
+        if not len(features):
+            return
+        window = np.concatenate([self._overlap, self._placed(features)])
+        keep = self._back + self._ahead
+        self._overlap = window[len(window) - keep :]
+        self._decode(window, is_last=False)
+
+    def _take_last(self, features: Float32) -> None:
+        """The rest: what does not fit beside the look-ahead makes a hop of its own first."""
+        placed = self._placed(features)
+        if len(placed) + self._ahead > self._hop:
+            window = np.concatenate([self._overlap, placed[: self._hop]])
+            self._overlap = window[len(window) - self._back :]
+            missing = self._back + self._hop + self._ahead - len(window)
+            self._decode(np.pad(window, ((0, max(0, missing)), (0, 0))), is_last=False)
+            rest = len(placed) + self._ahead - self._hop
+            placed = placed[len(placed) - rest :]
+        window = np.concatenate([self._overlap, placed])
+        if len(window):
+            self._decode(window, is_last=True)
+
+    def _placed(self, features: Float32) -> Float32:
+        """Scaled, and with the position of each frame in the utterance added."""
+        scaled = features * np.float32(math.sqrt(self._parts.dim))
+        placed: Float32 = scaled + position_encoding(self._seen, *features.shape)
+        self._seen += len(features)
+        return placed
+
+    def _decode(self, window: Float32, *, is_last: bool) -> None:
+        parts = self._parts
+        encoded = parts.encoder.run(
+            {"speech": window[None], "speech_lengths": ort.int32(len(window))}
+        )
+        alphas = encoded["alphas"][0].copy()
+        alphas[: self._back] = 0.0
+        alphas[self._back + self._hop :] = 0.0
+        embeds = self._cif.fire(encoded["enc"][0], alphas, is_last=is_last)
+        if not len(embeds):
+            return
+        feeds = {
+            "enc": encoded["enc"],
+            "enc_len": encoded["enc_len"],
+            "acoustic_embeds": embeds[None],
+            "acoustic_embeds_len": ort.int32(len(embeds)),
+        }
+        feeds.update({f"in_{name}": cache for name, cache in self._caches.items()})
+        decoded = parts.decoder.run(feeds)
+        for name, cache in self._caches.items():
+            self._caches[name] = decoded[f"out_{name}"][:, :, -cache.shape[2] :]
+        best = decoded["logits"][0].argmax(axis=-1)
+        tokens = [parts.tokens[int(i)] for i in best if i not in DROPPED_IDS]
+        self._read += [token for token in tokens if token not in SPECIAL_TOKENS]
+
+    def _recognition(self) -> Recognition:
+        return Recognition(tokens_to_text(self._read), tuple(self._read))
+
+
+def position_encoding(start: int, length: int, dim: int) -> Float32:
+    """Sinusoidal positions start+1 .. start+length, [length, dim]: sines, then cosines.
+
+    Vaswani et al., "Attention Is All You Need" (2017), in the layout of FunASR's encoders.
+    """
+    positions = np.arange(start + 1, start + length + 1, dtype=np.float32)
+    step = np.float32(math.log(10000.0)) / np.float32(dim / 2 - 1)
+    inverse = np.exp(np.arange(dim // 2, dtype=np.float32) * -step)
+    angles = positions[:, None] * inverse[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
+    """Load encoder and decoder from verified bytes."""
+    config = read_config(files)
+    tokens = read_tokens(files)
+    frontend = read_frontend(files, section(config, "frontend_conf"))
+    encoder, decoder = (
+        ort.open_graph(
+            files.graph(name),
+            name=f"{files.model_id}/{name}",
+            threads=settings.threads,
+            provider=settings.provider,
+        )
+        for name in GRAPHS
+    )
+    encoder.require(("speech", "speech_lengths"), ("enc", "enc_len", "alphas"))
+    decoder.require(
+        ("enc", "enc_len", "acoustic_embeds", "acoustic_embeds_len"), ("logits", "sample_ids")
+    )
+    check_vocabulary(decoder, tokens)
+    caches = {
+        name.removeprefix("in_"): (tensor.size(1), tensor.size(2))
+        for name, tensor in decoder.inputs.items()
+        if name.startswith("in_cache_")
+    }
+    decoder.require((), tuple(f"out_{name}" for name in caches))
+    predictor = section(config, "predictor_conf")
+    return ParaformerOnline(
+        _Parts(
+            encoder=encoder,
+            decoder=decoder,
+            frontend=frontend,
+            tokens=tokens,
+            dim=encoder.outputs["enc"].size(2),
+            threshold=float(predictor.get("threshold", 1.0)),
+            tail_threshold=float(predictor.get("tail_threshold", 0.45)),
+            caches=caches,
+        )
+    )

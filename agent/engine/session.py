@@ -1,0 +1,279 @@
+"""The two-pass session: samples in, events and segments for the second pass out.
+
+Audio is re-blocked to hops of 100 ms, so that the same audio cut at any boundaries gives the
+same events. A session does no waiting and starts no thread; one caller at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.types import (
+    SAMPLE_RATE,
+    SAMPLES_PER_MS,
+    AudioGap,
+    Int16,
+    ModelSet,
+    OnlineAsrStream,
+    Recognition,
+    RecognitionMode,
+    SpeechSegment,
+    StreamEvent,
+    StreamOptions,
+    Transcript,
+    VadBoundary,
+    VadStream,
+    VoiceStarted,
+    VoiceStopped,
+)
+
+HOP_SAMPLES = SAMPLE_RATE // 10
+"""Samples that the VAD gets at a time."""
+HISTORY_MS = 3000
+"""Past audio kept for a start that the VAD decides late (window, look-back and pre-roll)."""
+
+SessionOutput = StreamEvent | SpeechSegment
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How speech is cut out of the stream."""
+
+    pre_roll_ms: int = 100
+    """Audio kept before the start that the VAD decided, so that no first syllable is lost."""
+
+
+@dataclass
+class _OpenSegment:
+    """A segment whose end is not known yet."""
+
+    id: int
+    start: int
+    """Index of its first sample."""
+    online: OnlineAsrStream | None
+    chunks: list[Int16]
+    end: int
+    """Index behind the last sample in `chunks`."""
+    recognition: Recognition
+
+
+class Session:
+    """Recognition of one stream of 16 kHz mono audio with the models of one set."""
+
+    def __init__(
+        self,
+        models: ModelSet,
+        options: StreamOptions,
+        settings: SessionSettings = SessionSettings(),
+        session_id: str = "",
+    ) -> None:
+        self.mode = effective_mode(models, options.mode)
+        """The mode in use: what was asked for, or the nearest that the models can do."""
+        self._models = models
+        self._options = options
+        self._settings = settings
+        self._id = session_id
+        self._pending = _Reblocker(HOP_SAMPLES)
+        self._history = _History(HISTORY_MS * SAMPLES_PER_MS)
+        self._vad: VadStream = models.vad.start_stream()
+        self._vad_base = 0
+        self._open: _OpenSegment | None = None
+        self._last_end = 0
+        self._next_id = 0
+
+    @property
+    def position_ms(self) -> int:
+        """Milliseconds of audio taken so far."""
+        return (self._history.end + self._pending.waiting) // SAMPLES_PER_MS
+
+    def accept(self, samples: Int16) -> list[SessionOutput]:
+        """Take the next samples, shape [n]; what they decided, in order."""
+        out: list[SessionOutput] = []
+        for hop in self._pending.push(samples):
+            self._advance(hop, self._vad.accept(hop), out)
+        return out
+
+    def skip(self, samples: int) -> list[SessionOutput]:
+        """Say that `samples` samples never arrived: open speech ends, time moves on."""
+        if samples <= 0:
+            return []
+        out = self.finish()
+        start_ms = self.position_ms
+        self._history.restart(self._history.end + samples)
+        self._last_end = self._vad_base = self._history.end
+        self._vad = self._models.vad.start_stream()
+        out.append(AudioGap(self._id, start_ms, samples // SAMPLES_PER_MS))
+        return out
+
+    def finish(self) -> list[SessionOutput]:
+        """End of input: everything that is still open is decided."""
+        out: list[SessionOutput] = []
+        rest = self._pending.flush()
+        boundaries = self._vad.accept(rest) if len(rest) else []
+        self._advance(rest, boundaries + self._vad.finish(), out)
+        if self._open is not None:
+            self._close(self._history.end, out)
+        return out
+
+    def decode(self, segment: SpeechSegment) -> Transcript:
+        """The offline pass over one segment. Safe in another thread than `accept`."""
+        if self._models.offline is None:
+            raise ValueError("the session has no offline recogniser")
+        read = self._models.offline.decode([segment.samples], self._options)[0]
+        return self._final(segment.id, segment.start_ms, segment.end_ms, read)
+
+    def _advance(self, hop: Int16, boundaries: list[VadBoundary], out: list[SessionOutput]) -> None:
+        self._history.push(hop)
+        for boundary in boundaries:
+            at = self._vad_base + boundary.ms * SAMPLES_PER_MS
+            if boundary.kind == "start" and self._open is None:
+                self._start(at, out)
+            elif boundary.kind == "end" and self._open is not None:
+                self._close(at, out)
+        if self._open is not None:
+            self._feed(self._open, self._history.end, out)
+
+    def _start(self, at: int, out: list[SessionOutput]) -> None:
+        pre_roll = self._settings.pre_roll_ms * SAMPLES_PER_MS
+        earliest = max(self._last_end, self._history.start)
+        start = min(max(at - pre_roll, earliest), self._history.end)
+        online = None
+        if self.mode is not RecognitionMode.OFFLINE and self._models.online is not None:
+            online = self._models.online.start_stream(self._options)
+        self._open = _OpenSegment(self._next_id, start, online, [], start, Recognition(""))
+        self._next_id += 1
+        out.append(VoiceStarted(self._id, self._open.id, start // SAMPLES_PER_MS))
+
+    def _feed(self, segment: _OpenSegment, until: int, out: list[SessionOutput]) -> None:
+        """Hand the audio up to `until` to the segment and to the streaming recogniser."""
+        chunk = self._history.cut(segment.end, until)
+        if not len(chunk):
+            return
+        segment.end += len(chunk)
+        if self.mode is not RecognitionMode.ONLINE:
+            segment.chunks.append(chunk)
+        if segment.online is not None:
+            self._partial(segment, segment.online.accept(chunk), out)
+
+    def _partial(
+        self, segment: _OpenSegment, read: Recognition | None, out: list[SessionOutput]
+    ) -> None:
+        if read is None:
+            return
+        grown = read.text != segment.recognition.text
+        segment.recognition = read
+        if grown:
+            out.append(
+                Transcript(
+                    self._id,
+                    segment.id,
+                    read.text,
+                    False,
+                    segment.start // SAMPLES_PER_MS,
+                    segment.end // SAMPLES_PER_MS,
+                    read.tokens,
+                )
+            )
+
+    def _close(self, at: int, out: list[SessionOutput]) -> None:
+        segment, self._open = self._open, None
+        if segment is None:
+            return
+        end = max(segment.start, min(at, self._history.end))
+        self._feed(segment, end, out)
+        self._last_end = end
+        start_ms, end_ms = segment.start // SAMPLES_PER_MS, end // SAMPLES_PER_MS
+        if segment.online is not None:
+            self._partial(segment, segment.online.finish(), out)
+        out.append(VoiceStopped(self._id, segment.id, end_ms))
+        if self.mode is RecognitionMode.ONLINE:
+            out.append(self._final(segment.id, start_ms, end_ms, segment.recognition))
+            return
+        samples = np.concatenate([*segment.chunks, np.zeros(0, np.int16)])
+        out.append(SpeechSegment(segment.id, start_ms, end_ms, samples[: end - segment.start]))
+
+    def _final(self, segment_id: int, start_ms: int, end_ms: int, read: Recognition) -> Transcript:
+        text = read.text
+        if text and self._models.punctuation is not None:
+            text = self._models.punctuation.punctuate(text)
+        return Transcript(
+            self._id,
+            segment_id,
+            text,
+            True,
+            start_ms,
+            end_ms,
+            read.tokens,
+            tuple((a + start_ms, b + start_ms) for a, b in read.timestamps),
+            read.language,
+            read.emotion,
+            read.event,
+        )
+
+
+def effective_mode(models: ModelSet, asked: RecognitionMode) -> RecognitionMode:
+    """`asked`, or what is left of it when one of the two recognisers is missing."""
+    if models.online is None:
+        return RecognitionMode.OFFLINE
+    if models.offline is None:
+        return RecognitionMode.ONLINE
+    return asked
+
+
+class _Reblocker:
+    """Cuts audio of any message size into blocks of one size."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rest: Int16 = np.zeros(0, np.int16)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._rest)
+
+    def push(self, samples: Int16) -> list[Int16]:
+        joined = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        whole = len(joined) - len(joined) % self._size
+        self._rest = joined[whole:].copy()
+        return [joined[i : i + self._size] for i in range(0, whole, self._size)]
+
+    def flush(self) -> Int16:
+        rest, self._rest = self._rest, np.zeros(0, np.int16)
+        return rest
+
+
+class _History:
+    """The last samples of the stream, addressed by their absolute index."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._buffer: Int16 = np.zeros(2 * keep, np.int16)
+        self._filled = 0
+        self.end = 0
+        """Index behind the newest sample."""
+
+    @property
+    def start(self) -> int:
+        """Index of the oldest sample that is kept."""
+        return self.end - self._filled
+
+    def push(self, samples: Int16) -> None:
+        """Add at most `keep` samples."""
+        n = len(samples)
+        if self._filled + n > len(self._buffer):
+            self._buffer[: self._keep] = self._buffer[self._filled - self._keep : self._filled]
+            self._filled = self._keep
+        self._buffer[self._filled : self._filled + n] = samples
+        self._filled += n
+        self.end += n
+
+    def cut(self, first: int, behind: int) -> Int16:
+        """A copy of the samples [first, behind) as far as they are kept."""
+        a, b = max(first - self.start, 0), min(behind, self.end) - self.start
+        return self._buffer[a:b].copy() if b > a else np.zeros(0, np.int16)
+
+    def restart(self, at: int) -> None:
+        """Forget everything; the next sample has index `at`."""
+        self._filled, self.end = 0, at

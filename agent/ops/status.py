@@ -1,0 +1,210 @@
+"""What the box says of itself; the `StatusSource` of `agent.web.context`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from agent import __version__
+from agent.config import Config
+from agent.ops.canary import Canary
+from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
+from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.pipeline.service import TranscriptionService
+from agent.store.model_set import LoadedModels
+
+_REQUIRED = ("vad",)
+
+
+class AgentStatus:
+    """Gathers the state of the parts; owner of what was loaded."""
+
+    def __init__(
+        self, config: Config, service: TranscriptionService, canary: Canary, metrics: Metrics
+    ) -> None:
+        self._config = config
+        self._service = service
+        self._canary = canary
+        self._metrics = metrics
+        self._loaded: LoadedModels | None = None
+        self._problem = ""
+        self._started = time.monotonic()
+        self._monitor = HealthMonitor([self._models_check, self._lanes_check, self._canary_check])
+        self._add_gauges()
+
+    def loaded(self, models: LoadedModels, problem: str = "") -> None:
+        """Models have been loaded; `problem` says why they don't suffice."""
+        self._loaded, self._problem = models, problem
+        labels = {
+            str(role): ModelLabels(r.id, r.variant.name if r.variant else "", r.provider)
+            for role, r in models.roles.items()
+            if r.model is not None
+        }
+        times = {str(role): r.load_time_s for role, r in models.roles.items()}
+        self._metrics.use_models(labels, times)
+
+    def report(self) -> HealthReport:
+        """All health checks."""
+        return self._monitor.report()
+
+    def health(self) -> dict[str, Any]:
+        """Body of /health."""
+        return self.report().to_json()
+
+    def can_transcribe(self) -> bool:
+        """Whether a stream that starts now would be recognised."""
+        return self._service.models is not None and self._stuck_lane() is None
+
+    def ready(self) -> bool:
+        """Whether a canary has been decoded by the models in use, recently."""
+        age = self._canary.age_s
+        fresh = age is not None and age <= self._config.health.canary_max_age_s
+        return self.can_transcribe() and fresh and not self._canary.failure
+
+    def live(self) -> bool:
+        """Whether the process works: no lane is stuck."""
+        return self._stuck_lane() is None
+
+    def status(self) -> dict[str, Any]:
+        """Body of /api/v1/status."""
+        return {
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "board": board_name(),
+            "health": self.report().status.value,
+            "models": self.models(),
+            "sessions": {
+                "open": self._service.sessions,
+                "most": self._config.stream.max_sessions,
+            },
+            "hardware": hardware(),
+        }
+
+    def models(self) -> list[dict[str, Any]]:
+        """The model of each role, and what was refused before it."""
+        if self._loaded is None:
+            return []
+        rows = []
+        for role, loaded in self._loaded.roles.items():
+            rows.append(
+                {
+                    "role": role,
+                    "id": loaded.id,
+                    "family": loaded.manifest.family if loaded.manifest else None,
+                    "variant": loaded.variant.name if loaded.variant else None,
+                    "provider": loaded.provider or None,
+                    "sha256": loaded.sha256 or None,
+                    "load_time_s": round(loaded.load_time_s, 3),
+                    "state": "in use",
+                    "refused": _refused(loaded.refusals),
+                }
+            )
+        for role, failure in self._loaded.failures.items():
+            rows.append(
+                {
+                    "role": role,
+                    "id": None,
+                    "state": "no usable model",
+                    "refused": _refused(failure.refusals),
+                }
+            )
+        return rows
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type of /metrics."""
+        return self._metrics.render(accept)
+
+    def _stuck_lane(self) -> str | None:
+        limit = self._config.inference.job_limit_s
+        for lane in (self._service.online, self._service.offline):
+            if lane.age_s > limit:
+                return f"the {lane.name} lane has been at one job for {lane.age_s:.0f} s"
+        return None
+
+    def _models_check(self) -> Sequence[tuple[str, Finding]]:
+        if self._loaded is None:
+            return [("models", Finding(Status.STARTING, "models are being verified and loaded"))]
+        found: list[tuple[str, Finding]] = []
+        if self._problem:
+            found.append(("models", Finding(Status.FAILING, self._problem)))
+        for role, loaded in self._loaded.roles.items():
+            name = f"model_{role}"
+            if loaded.refusals:
+                reasons = "; ".join(str(refusal) for refusal in loaded.refusals)
+                reason = f"{loaded.id} serves in place of a refused model: {reasons}"
+                found.append((name, Finding(Status.DEGRADED, reason)))
+            else:
+                found.append((name, Finding(Status.OK, f"{loaded.id} serves")))
+        for role, failure in self._loaded.failures.items():
+            status = Status.FAILING if role in _REQUIRED else Status.DEGRADED
+            found.append((f"model_{role}", Finding(status, failure.message)))
+        return found
+
+    def _lanes_check(self) -> Sequence[tuple[str, Finding]]:
+        stuck = self._stuck_lane()
+        if stuck is not None:
+            return [("inference", Finding(Status.FAILING, stuck))]
+        return [("inference", Finding(Status.OK, "both lanes answer"))]
+
+    def _canary_check(self) -> Sequence[tuple[str, Finding]]:
+        if self._service.models is None:
+            return []
+        age, limit = self._canary.age_s, self._config.health.canary_max_age_s
+        if self._canary.failure:
+            finding = Finding(Status.FAILING, f"the canary failed: {self._canary.failure}")
+        elif age is None:
+            finding = Finding(Status.STARTING, "no canary has been decoded yet")
+        elif age > limit:
+            finding = Finding(Status.DEGRADED, f"no canary was decoded in the last {limit:g} s")
+        else:
+            finding = Finding(Status.OK, "a canary was decoded recently")
+        return [("canary", finding)]
+
+    def _add_gauges(self) -> None:
+        service, metrics = self._service, self._metrics
+        lanes = (service.online, service.offline)
+        metrics.gauge("sessions", "Open streams", lambda: service.sessions)
+        metrics.gauge("viewers", "Event sockets", lambda: service.hub.subscriptions)
+        metrics.gauge("ready", "1 when a canary was decoded recently", lambda: float(self.ready()))
+        jobs = {lane.name: (lambda lane=lane: float(lane.waiting)) for lane in lanes}
+        ages = {lane.name: (lambda lane=lane: lane.age_s) for lane in lanes}
+        metrics.gauges("queue_jobs", "Jobs waiting or at work", "lane", jobs)
+        metrics.gauges("lane_job_age_seconds", "Age of the job at work", "lane", ages)
+        metrics.gauge("cpu_percent", "Load of all cores", lambda: psutil.cpu_percent(None))
+        metrics.gauge(
+            "memory_available_bytes",
+            "Memory left on the box",
+            lambda: float(psutil.virtual_memory().available),
+        )
+        metrics.gauge("temperature_celsius", "Hottest sensor", temperature_c)
+
+
+def _refused(refusals: Sequence[Any]) -> list[Mapping[str, str]]:
+    return [{"id": r.id, "code": r.code, "message": r.message} for r in refusals]
+
+
+def board_name() -> str:
+    """The board by its device tree, else the machine's architecture."""
+    try:
+        with open("/proc/device-tree/model", encoding="utf-8", errors="replace") as file:
+            return file.read().strip("\0\n ")
+    except OSError:
+        return f"{platform.system()} {platform.machine()}"
+
+
+def hardware() -> dict[str, Any]:
+    """CPU, memory and temperature now."""
+    memory, heat = psutil.virtual_memory(), temperature_c()
+    return {
+        "cpu_percent": psutil.cpu_percent(None),
+        "cores": os.cpu_count(),
+        "memory_total_mb": memory.total // 2**20,
+        "memory_available_mb": memory.available // 2**20,
+        "process_mb": psutil.Process().memory_info().rss // 2**20,
+        "temperature_c": None if heat != heat else heat,
+    }

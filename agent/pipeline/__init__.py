@@ -1,0 +1,1 @@
+"""Inference lanes, live streams and the event hub."""

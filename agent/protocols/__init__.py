@@ -1,0 +1,1 @@
+"""Wire protocols as sans-IO codecs: bytes and JSON to options and audio, events to messages."""

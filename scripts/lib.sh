@@ -1,0 +1,55 @@
+# Shared by the scripts: the Python to use, the environment, system packages.
+# Sourced; expects the repository root as the working folder.
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else return 1; fi
+}
+
+can_install() {
+    command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+}
+
+apt_updated=
+install_packages() {   # install_packages PACKAGE...
+    can_install || return 1
+    if [ -z "$apt_updated" ]; then as_root apt-get update -qq >/dev/null || return 1; apt_updated=1; fi
+    say "Installing system packages: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+find_python() {        # prints the interpreter: $PYTHON, else the newest supported one
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10; do
+        if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c \
+            'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            command -v "$candidate"; return 0
+        fi
+    done
+    return 1
+}
+
+make_environment() {   # make_environment VENV EXTRAS  ("" or "[test]")
+    local venv=$1 extras=$2 python stamp wanted
+    python=$(find_python) || {
+        install_packages python3 python3-venv || die "Python 3.10 to 3.13 is needed. Install it with:
+    apt-get install python3 python3-venv"
+        python=$(find_python) || die "No Python between 3.10 and 3.13 was found; set PYTHON=/path/to/python3."
+    }
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3-venv && "$python" -c 'import ensurepip' 2>/dev/null || \
+            die "$python can't make an environment. Install it with:
+    apt-get install python3-venv"
+    fi
+    stamp=$venv/.installed
+    wanted=$(cat pyproject.toml constraints.txt | cksum; "$python" -V; printf '%s' "$extras")
+    if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+    say "Making the environment in $venv with $("$python" -V 2>&1)"
+    [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
+    say "Installing the agent and what it needs"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -c constraints.txt -e ".$extras" || die "The packages could not be installed; the lines above say why."
+    printf '%s' "$wanted" > "$stamp"
+}

@@ -1,0 +1,91 @@
+"""Lanes: order, back-pressure, failures, age."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from agent.pipeline.lanes import Lane
+
+
+@pytest_asyncio.fixture
+async def lane() -> AsyncIterator[Lane]:
+    made = Lane("test", queue=2)
+    made.start()
+    yield made
+    await made.close(5)
+
+
+async def test_jobs_run_in_order_in_one_other_thread(lane: Lane) -> None:
+    names: list[tuple[int, str]] = []
+
+    def job(i: int) -> int:
+        names.append((i, threading.current_thread().name))
+        return i
+
+    results = await asyncio.gather(*(lane.run(lambda i=i: job(i)) for i in range(10)))
+    assert results == list(range(10))
+    assert names == [(i, "lane-test") for i in range(10)]
+
+
+async def test_an_exception_goes_to_its_caller_and_the_lane_lives(lane: Lane) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await lane.run(lambda: 1 // 0)
+    assert await lane.run(lambda: 7) == 7
+
+
+async def test_a_full_queue_makes_callers_wait(lane: Lane) -> None:
+    gate = threading.Event()
+    tasks = [asyncio.create_task(lane.run(lambda: gate.wait(10))) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert lane.waiting == 2
+    gate.set()
+    assert await asyncio.gather(*tasks) == [True] * 5
+
+
+async def test_a_cancelled_job_is_not_run(lane: Lane) -> None:
+    gate = threading.Event()
+    ran: list[int] = []
+    first = asyncio.create_task(lane.run(lambda: gate.wait(10)))
+    second = asyncio.create_task(lane.run(lambda: ran.append(1)))
+    await asyncio.sleep(0.02)
+    second.cancel()
+    gate.set()
+    await first
+    assert await lane.run(lambda: 1) == 1
+    assert ran == []
+
+
+async def test_age_is_that_of_the_job_at_work(lane: Lane) -> None:
+    now = [10.0]
+    clocked = Lane("clocked", queue=1, clock=lambda: now[0])
+    clocked.start()
+    gate, begun = threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        gate.wait(10)
+
+    task = asyncio.create_task(clocked.run(job))
+    await asyncio.to_thread(begun.wait, 10)
+    now[0] = 15.5
+    assert clocked.age_s == pytest.approx(5.5)
+    gate.set()
+    await task
+    await clocked.close(5)
+    assert clocked.age_s == 0
+
+
+async def test_closing_reports_a_job_that_does_not_end() -> None:
+    lane = Lane("stuck", queue=1)
+    lane.start()
+    gate = threading.Event()
+    task = asyncio.create_task(lane.run(lambda: gate.wait(10)))
+    await asyncio.sleep(0.02)
+    assert await lane.close(0.05) is False
+    gate.set()
+    await task
