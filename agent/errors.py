@@ -78,6 +78,12 @@ class GoldenMismatch(ModelError):
     code = "golden_mismatch"
 
 
+class InferenceError(ModelError):
+    """A loaded graph failed on an input."""
+
+    code = "inference"
+
+
 class ModelLoadError(ModelError):
     """No model of a role's list could be loaded."""
 

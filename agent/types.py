@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16000
 """Samples a second of all audio behind the converters."""
 SAMPLES_PER_MS = SAMPLE_RATE // 1000
+MIN_RATE = 4_000
+"""Hz. Below half of telephone rate speech is no longer intelligible, and each input sample
+would grow into more than four."""
+MAX_RATE = 192_000
+"""Hz. The highest rate that sound cards offer; beyond it the number is a mistake."""
 
 Int16 = NDArray[np.int16]
 """Mono samples, shape [n]."""

@@ -9,13 +9,7 @@ import soxr
 from numpy.typing import NDArray
 
 from agent.errors import ProtocolError
-from agent.types import SAMPLE_RATE, Float32, Int16
-
-MIN_RATE = 4_000
-"""Hz. Below half of telephone rate speech is no longer intelligible, and each input sample
-would grow into more than four."""
-MAX_RATE = 192_000
-"""Hz. The highest rate that sound cards offer; beyond it the number is a mistake."""
+from agent.types import MAX_RATE, MIN_RATE, SAMPLE_RATE, Float32, Int16
 
 _FULL_SCALE = 32768.0
 _QUALITY = "HQ"

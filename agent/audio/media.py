@@ -12,9 +12,9 @@ from types import TracebackType
 import numpy as np
 import soundfile
 
-from agent.audio.convert import MAX_RATE, MIN_RATE, Resampler, downmix
+from agent.audio.convert import Resampler, downmix
 from agent.errors import MediaError, ProtocolError
-from agent.types import Int16
+from agent.types import MAX_RATE, MIN_RATE, Int16
 
 NOT_AUDIO = "not_audio"
 UNDECODABLE = "undecodable"

@@ -64,7 +64,14 @@ class VadParameters:
                     f"model_conf.{field.name}: {value!r} is not a {field.type}",
                     file="config.yaml",
                 ) from None
-        return cls(**chosen)
+        made = cls(**chosen)
+        if made.frame_in_ms < 1 or made.window_size_ms < made.frame_in_ms:
+            raise ManifestError(
+                f"model_conf: window_size_ms {made.window_size_ms} holds no frame of "
+                f"{made.frame_in_ms} ms",
+                file="config.yaml",
+            )
+        return made
 
     def frames(self, ms: float) -> int:
         """Whole frames in `ms`."""

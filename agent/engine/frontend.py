@@ -50,14 +50,17 @@ class FrontendConfig:
                 file="config.yaml",
             )
         default = cls()
-        return cls(
-            n_mels=int(conf.get("n_mels", default.n_mels)),
-            frame_length_ms=int(conf.get("frame_length", default.frame_length_ms)),
-            frame_shift_ms=int(conf.get("frame_shift", default.frame_shift_ms)),
-            lfr_m=int(conf.get("lfr_m", default.lfr_m)),
-            lfr_n=int(conf.get("lfr_n", default.lfr_n)),
-            window=str(conf.get("window", default.window)),
-        )
+        try:
+            return cls(
+                n_mels=int(conf.get("n_mels", default.n_mels)),
+                frame_length_ms=int(conf.get("frame_length", default.frame_length_ms)),
+                frame_shift_ms=int(conf.get("frame_shift", default.frame_shift_ms)),
+                lfr_m=int(conf.get("lfr_m", default.lfr_m)),
+                lfr_n=int(conf.get("lfr_n", default.lfr_n)),
+                window=str(conf.get("window", default.window)),
+            )
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"frontend_conf: {error}", file="config.yaml") from None
 
 
 @dataclass(frozen=True)

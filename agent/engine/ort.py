@@ -15,10 +15,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from agent.errors import CompatibilityError
+from agent.errors import CompatibilityError, InferenceError
 
 Array = NDArray[Any]
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4
+"""Errors reach the caller as exceptions; the runtime need not print them too."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -49,8 +50,11 @@ class Graph:
         self.outputs = {t.name: t for t in map(_tensor, session.get_outputs())}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Every output by name."""
-        values = self._session.run(None, dict(feeds))
+        """Every output by name. Raises InferenceError."""
+        try:
+            values = self._session.run(None, dict(feeds))
+        except Exception as error:
+            raise InferenceError(_first_line(error), file=self.name) from error
         return dict(zip(self.outputs, values, strict=True))
 
     def require(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
@@ -76,15 +80,18 @@ def open_graph(data: bytes, *, name: str, threads: int, provider: str = "cpu") -
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if provider not in _PROVIDERS:
+        raise CompatibilityError(
+            f"provider {provider!r} is unknown; known are {', '.join(_PROVIDERS)}", file=name
+        )
     try:
         session = onnxruntime.InferenceSession(data, options, providers=[_PROVIDERS[provider]])
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise CompatibilityError(
-            f"ONNX Runtime {runtime_version()} can't load it: {reason}", file=name
+            f"ONNX Runtime {runtime_version()} can't load it: {_first_line(error)}", file=name
         ) from error
     return Graph(session, name)
 
@@ -106,3 +113,8 @@ def int32(*values: int) -> NDArray[np.int32]:
 
 def _tensor(node: Any) -> Tensor:
     return Tensor(node.name, node.type, tuple(node.shape))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else repr(error)

@@ -78,7 +78,7 @@ def load_role(
     Each id is looked for in `folders`, in order. `settings.provider` chooses the variant.
     Raises NoUsableModel when all are refused.
     """
-    load = load_model or _engine_loader()
+    load = load_model or _load_by_engine
     refusals: list[Refusal] = []
     for model_id in ids:
         if model_id == NO_MODEL and role == "punctuation":
@@ -147,8 +147,8 @@ def choose_variant(manifest: Manifest, role: Role, provider: str) -> Variant:
     raise CompatibilityError(f"it has no variant for {provider}, only for {has}")
 
 
-def _engine_loader() -> LoadModel:
-    """Imported on use: the store's own checks must work where ONNX Runtime does not."""
+def _load_by_engine(family: str, files: ModelFiles, settings: EngineSettings) -> Any:
+    """Imported on use: a box where ONNX Runtime can't be imported has refusals, not a crash."""
     from agent.engine.families import load_model
 
-    return load_model
+    return load_model(family, files, settings)

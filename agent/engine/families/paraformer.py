@@ -12,7 +12,7 @@ from agent.engine.base import EngineSettings, ModelFiles
 from agent.engine.frontend import Frontend
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, tokens_to_text
-from agent.errors import CompatibilityError
+from agent.errors import CompatibilityError, InferenceError
 from agent.types import Int16, Recognition, StreamOptions
 
 FAMILY = "paraformer"
@@ -21,6 +21,10 @@ GRAPHS = ("model",)
 
 DROPPED_IDS = (0, 2)
 """Blank and end of sentence."""
+
+
+_NO_TOKEN = "Invalid input shape: {0}"
+"""How the runtime refuses the decoder's convolution when the predictor fires no token at all."""
 
 
 class Paraformer:
@@ -43,9 +47,14 @@ class Paraformer:
         features = self._frontend.whole(samples)
         if not len(features):
             return Recognition("")
-        outputs = self._graph.run(
-            {"speech": features[None], "speech_lengths": ort.int32(len(features))}
-        )
+        try:
+            outputs = self._graph.run(
+                {"speech": features[None], "speech_lengths": ort.int32(len(features))}
+            )
+        except InferenceError as error:
+            if _NO_TOKEN in error.message:
+                return Recognition("")
+            raise
         best = outputs["logits"][0].argmax(axis=-1)
         ids = [int(i) for i in best if i not in DROPPED_IDS]
         ids = ids[: max(0, int(outputs["token_num"][0]) - self._bias)]

@@ -106,18 +106,34 @@ class ParaformerStream:
         self._decode(window, is_last=False)
 
     def _take_last(self, features: Float32) -> None:
-        """The rest: what does not fit beside the look-ahead makes a hop of its own first."""
+        """The rest: what does not fit beside the look-ahead makes hops of its own first."""
         placed = self._placed(features)
-        if len(placed) + self._ahead > self._hop:
+        if self._ahead > self._hop:
+            placed = self._take_long_look_ahead(placed)
+        elif len(placed) + self._ahead > self._hop:
             window = np.concatenate([self._overlap, placed[: self._hop]])
+            # FunASR's left context here: the end of the window, not what precedes the rest.
             self._overlap = window[len(window) - self._back :]
-            missing = self._back + self._hop + self._ahead - len(window)
-            self._decode(np.pad(window, ((0, max(0, missing)), (0, 0))), is_last=False)
+            self._decode(self._filled(window), is_last=False)
             rest = len(placed) + self._ahead - self._hop
             placed = placed[len(placed) - rest :]
         window = np.concatenate([self._overlap, placed])
         if len(window):
             self._decode(window, is_last=True)
+
+    def _take_long_look_ahead(self, placed: Float32) -> Float32:
+        """Hops until the undecided frames fit into one; what follows the look-back of the last."""
+        frames = np.concatenate([self._overlap, placed])
+        while len(frames) - self._back > self._hop:
+            self._decode(self._filled(frames[: len(self._overlap) + self._hop]), is_last=False)
+            frames = frames[self._hop :]
+        self._overlap = frames[: self._back]
+        return frames[self._back :]
+
+    def _filled(self, window: Float32) -> Float32:
+        """A window of full length, with zeros where the audio has ended."""
+        missing = self._back + self._hop + self._ahead - len(window)
+        return np.pad(window, ((0, max(0, missing)), (0, 0)))
 
     def _placed(self, features: Float32) -> Float32:
         """Scaled, and with the position of each frame in the utterance added."""

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audio.convert import MAX_RATE, MIN_RATE, Resampler, check_rate, downmix
+from agent.audio.convert import Resampler, check_rate, downmix
 from agent.errors import ProtocolError
-from agent.types import Int16
+from agent.types import MAX_RATE, MIN_RATE, Int16
 
 
 def noise(count: int, seed: int = 1) -> Int16:

@@ -1,0 +1,191 @@
+"""The composition root: the one place where the parts of the daemon meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from aiohttp import web
+
+from agent.assembly import engine_settings, model_folders, role_lists, session_settings
+from agent.audio.media import MediaReader
+from agent.config import Config
+from agent.errors import AgentError, ModelLoadError
+from agent.ops.canary import Canary
+from agent.ops.logs import set_up_logging
+from agent.ops.metrics import Metrics
+from agent.ops.status import AgentStatus
+from agent.pipeline.hub import Hub
+from agent.pipeline.lanes import Lane
+from agent.pipeline.resume import StreamRegistry
+from agent.pipeline.service import Limits, TranscriptionService
+from agent.protocols.events import describe
+from agent.store.model_set import LoadedModels, load_models
+from agent.types import SAMPLE_RATE, Int16
+from agent.web.application import build_application
+from agent.web.context import WebContext
+from agent.web.listeners import open_listeners
+
+_log = logging.getLogger(__name__)
+
+LANE_STOP_S = 5.0
+"""Time that a lane gets for the job at work when the daemon stops."""
+CANARY_MS = 3000
+"""Longest part of a golden clip that the canary decodes."""
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises ConfigError when a port is taken."""
+    set_up_logging(config.logging)
+    return asyncio.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    agent = Agent(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        for address in await agent.start():
+            _log.info("open %s", address)
+            print(f"funasr-agent: open {address}", flush=True)
+        await stop.wait()
+        _log.info("stopping: finals of open streams are flushed")
+    finally:
+        await agent.stop()
+    return 0
+
+
+class Agent:
+    """The running daemon. `start` opens the listeners first and loads the models behind them."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.hub = Hub(config.events.history, config.events.client_queue)
+        self.metrics = Metrics()
+        self._online = Lane("online", config.inference.queue)
+        self._offline = Lane("offline", config.inference.queue)
+        self.service = TranscriptionService(
+            self._online,
+            self._offline,
+            self.hub,
+            Limits(config.stream.max_sessions, config.stream.buffer_ms),
+            session_settings(config),
+            describe,
+            self.metrics,
+        )
+        self.streams = StreamRegistry(
+            self.service, config.stream.resume_s, config.stream.resume_events
+        )
+        self._canary = Canary(self._online, self._offline, config.health.canary_s)
+        self.status = AgentStatus(config, self.service, self._canary, self.metrics)
+        self._runner: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> list[str]:
+        """Open the listeners, begin to load the models; the addresses to open."""
+        self._online.start()
+        self._offline.start()
+        context = WebContext(
+            config=self._config,
+            service=self.service,
+            streams=self.streams,
+            hub=self.hub,
+            status=self.status,
+            started=time.time(),
+        )
+        self._runner = web.AppRunner(build_application(context), access_log=None)
+        await self._runner.setup()
+        addresses = await open_listeners(self._runner, self._config)
+        loop = asyncio.get_running_loop()
+        self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
+        self._spawn("models", self._load_and_watch())
+        self._spawn("health", self._tell_health())
+        return addresses
+
+    async def stop(self) -> None:
+        """Flush finals, close the sockets, end the lanes."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.service.stop(self._config.shutdown.timeout_s)
+        await self.streams.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in (self._online, self._offline):
+            await lane.close(LANE_STOP_S)
+
+    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _load_and_watch(self) -> None:
+        """Load the models off the loop, prove them, then keep the canary going."""
+        clip = await self.load()
+        if clip is not None:
+            await self._canary.keep_singing(lambda: self.service.models, clip)
+
+    async def load(self) -> Int16 | None:
+        """Verify and load the models of every role; the canary's clip when they can serve."""
+        config = self._config
+        loaded = await asyncio.to_thread(
+            load_models, role_lists(config), model_folders(config), engine_settings(config)
+        )
+        for role, refusals in loaded.refusals.items():
+            for refusal in refusals:
+                _log.error("%s: refused %s", role, refusal)
+        try:
+            models = loaded.model_set()
+            clip = await asyncio.to_thread(_canary_clip, loaded, model_folders(config))
+            await self._canary.sing(models, clip)
+        except ModelLoadError as error:
+            self._refuse(loaded, error.message)
+            return None
+        except Exception as error:  # noqa: BLE001 - a model may fail in any way; the page must serve
+            _log.exception("the models were loaded but can't recognise")
+            self._refuse(loaded, f"the models fail when they run: {error}")
+            return None
+        self.status.loaded(loaded)
+        self.service.use(models)
+        self._publish_models()
+        _log.info("ready: %s", ", ".join(f"{r} {i}" for r, i in loaded.ids.items()))
+        return clip
+
+    def _refuse(self, loaded: LoadedModels, reason: str) -> None:
+        _log.error("nothing can be transcribed: %s", reason)
+        self.status.loaded(loaded, reason)
+        self.service.unavailable(f"no usable model: {reason}")
+        self._publish_models()
+
+    def _publish_models(self) -> None:
+        self.hub.publish("models", {"models": self.status.models()})
+
+    async def _tell_health(self) -> None:
+        """Publish the health whenever it changes."""
+        last: object = None
+        while True:
+            report = self.status.health()
+            if report != last:
+                self.hub.publish("health", report)
+                last = report
+            await asyncio.sleep(1.0)
+
+
+def _canary_clip(loaded: LoadedModels, folders: list[Path]) -> Int16:
+    """Golden audio of a recogniser in use, shape [n]; a second of silence where none has one."""
+    for role in ("asr_offline", "asr_online"):
+        entry = loaded.roles.get(role)
+        if entry is None or entry.manifest is None or entry.manifest.golden is None:
+            continue
+        for parent in folders:
+            path = parent / entry.id / entry.manifest.golden.audio
+            with suppress(AgentError, OSError):
+                blocks = list(MediaReader(path).blocks())
+                return np.concatenate(blocks)[: CANARY_MS * SAMPLE_RATE // 1000]
+    return np.zeros(SAMPLE_RATE, np.int16)

@@ -1,0 +1,33 @@
+"""Builds the aiohttp application."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from agent.web.connection import CLEAN_UPS, CONNECTIONS
+from agent.web.context import CONTEXT, WebContext
+from agent.web.errors import add_security_headers, errors_as_json
+from agent.web.routes import add_routes
+
+
+def build_application(context: WebContext) -> web.Application:
+    """The whole application; every listener serves it."""
+    app = web.Application(middlewares=[errors_as_json])
+    app[CONTEXT] = context
+    sockets: set[Any] = set()
+    clean_ups: set[Any] = set()
+    app[CONNECTIONS] = sockets
+    app[CLEAN_UPS] = clean_ups
+    add_routes(app)
+    app.on_response_prepare.append(add_security_headers)
+    app.on_shutdown.append(_close_sockets)
+    return app
+
+
+async def _close_sockets(app: web.Application) -> None:
+    """Every open socket gets its finals and a close with 1001."""
+    await asyncio.gather(*(connection.stop() for connection in list(app[CONNECTIONS])))
+    await asyncio.gather(*app[CLEAN_UPS], return_exceptions=True)

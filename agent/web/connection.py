@@ -1,0 +1,169 @@
+"""What every WebSocket of the agent shares: one reader, one worker, pings, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from agent.errors import AgentError, NotReady, Overloaded, ProtocolError
+from agent.web.context import WebContext
+
+_log = logging.getLogger(__name__)
+
+INBOX = 4
+"""Messages read ahead of the worker; beyond it the client's TCP connection is slowed."""
+SEND_TIMEOUT_S = 30.0
+"""A client that takes no data for so long is gone."""
+_REASON_BYTES = 120
+"""Longest close reason that fits a control frame."""
+
+CONNECTIONS = web.AppKey("connections", set[Any])
+"""The application's open sockets, each a `Connection`."""
+CLEAN_UPS = web.AppKey("clean_ups", set[Any])
+"""Tasks that let go of what closed sockets held."""
+
+
+class Connection:
+    """One socket. Subclasses say what a message means (`on_message`) and what ends with it.
+
+    The reader always reads, so that pings are answered while inference takes its time; the worker
+    takes the messages in order.
+    """
+
+    def __init__(self, request: web.Request, context: WebContext) -> None:
+        self.context = context
+        self._request = request
+        self._ws = web.WebSocketResponse(
+            protocols=("binary",),
+            max_msg_size=context.config.stream.max_message_bytes,
+            compress=False,  # PCM does not shrink, and deflate costs more than recognition
+        )
+        self._inbox: asyncio.Queue[WSMessage | None] = asyncio.Queue(INBOX)
+        self._stopping = asyncio.Event()
+
+    async def on_open(self) -> None:
+        """The socket is open."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        """The next message, text or binary."""
+
+    async def on_idle(self) -> None:
+        """Nothing came for `stream.idle_s`."""
+
+    async def on_stop(self) -> None:
+        """The agent stops: finish what is open, so that finals go out."""
+
+    async def on_closed(self) -> None:
+        """The socket is gone: let go of what is held."""
+
+    async def serve(self) -> web.WebSocketResponse:
+        """Serve the socket until it ends."""
+        await self._ws.prepare(self._request)
+        connections = self._request.app[CONNECTIONS]
+        connections.add(self)
+        worker = asyncio.create_task(self._work(), name="socket-worker")
+        pinger = asyncio.create_task(self._ping(), name="socket-ping")
+        try:
+            await self._read(worker)
+        finally:
+            connections.discard(self)
+            await self._clean_up(worker, pinger)
+        return self._ws
+
+    async def stop(self) -> None:
+        """Take no more messages, finish, close with 1001."""
+        self._stopping.set()
+        try:
+            await asyncio.wait_for(self.on_stop(), self.context.config.shutdown.timeout_s)
+        except asyncio.TimeoutError:
+            _log.warning("a socket's stream did not finish in time")
+        await self.close(WSCloseCode.GOING_AWAY, "the agent is stopping")
+
+    async def send_text(self, text: str) -> None:
+        """Send; waits while the client is slow. Raises ConnectionError when it is gone."""
+        try:
+            await asyncio.wait_for(self._ws.send_str(text), SEND_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            self._abort()
+            raise ConnectionResetError("the client takes no data") from None
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with a reason; idempotent."""
+        message = reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
+        with suppress(ConnectionError):
+            await self._ws.close(code=code, message=message)
+
+    async def _clean_up(self, *tasks: asyncio.Task[None]) -> None:
+        """Runs to its end even when the server cancels the handler of a lost connection."""
+
+        async def clean() -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.on_closed()
+
+        cleaning = asyncio.create_task(clean(), name="socket-clean-up")
+        pending = self._request.app[CLEAN_UPS]
+        pending.add(cleaning)
+        cleaning.add_done_callback(pending.discard)
+        await asyncio.shield(cleaning)
+
+    async def _read(self, worker: asyncio.Task[None]) -> None:
+        idle_s = self.context.config.stream.idle_s
+        while not self._ws.closed and not worker.done():
+            try:
+                message = await self._ws.receive(timeout=idle_s)
+            except asyncio.TimeoutError:
+                await self.on_idle()
+                continue
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return
+            if self._stopping.is_set():
+                continue
+            await self._hand_over(message, worker)
+
+    async def _hand_over(self, message: WSMessage, worker: asyncio.Task[None]) -> None:
+        """Give the worker a message, unless it ends first."""
+        put = asyncio.create_task(self._inbox.put(message))
+        try:
+            await asyncio.wait({put, worker}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            put.cancel()
+
+    async def _work(self) -> None:
+        try:
+            await self.on_open()
+            while True:
+                message = await self._inbox.get()
+                assert message is not None
+                await self.on_message(message.data)
+        except ProtocolError as error:
+            await self.refuse(error)
+            await self.close(error.close_code, error.message)
+        except (Overloaded, NotReady) as error:
+            await self.refuse(error)
+            await self.close(WSCloseCode.TRY_AGAIN_LATER, error.message)
+        except ConnectionError:
+            self._abort()
+        except Exception as error:  # noqa: BLE001 - ends this socket only
+            _log.exception("a socket failed")
+            await self.close(WSCloseCode.INTERNAL_ERROR, f"the agent failed: {error}")
+
+    async def refuse(self, error: AgentError) -> None:
+        """Say why the socket will be closed; some protocols have a message for it."""
+
+    async def _ping(self) -> None:
+        """Keep the way open. No answer is demanded: a loaded box or client may be late."""
+        while True:
+            await asyncio.sleep(self.context.config.stream.ping_s)
+            with suppress(ConnectionError):
+                await self._ws.ping()
+
+    def _abort(self) -> None:
+        transport: Any = self._request.transport
+        if transport is not None:
+            transport.abort()

@@ -1,0 +1,54 @@
+"""What the web application is made of; filled by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from agent.config import Config
+from agent.pipeline.hub import Hub
+from agent.pipeline.resume import StreamRegistry
+from agent.pipeline.service import TranscriptionService
+
+
+class StatusSource(Protocol):
+    """What the box says of itself."""
+
+    def health(self) -> dict[str, Any]:
+        """Body of /health."""
+
+    def can_transcribe(self) -> bool:
+        """Whether a stream that starts now would be recognised."""
+
+    def ready(self) -> bool:
+        """Whether a canary has been decoded by the models in use, recently."""
+
+    def live(self) -> bool:
+        """Whether the process works."""
+
+    def status(self) -> dict[str, Any]:
+        """Body of /api/v1/status."""
+
+    def models(self) -> list[dict[str, Any]]:
+        """Body of /api/v1/models."""
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type of /metrics."""
+
+
+@dataclass(frozen=True)
+class WebContext:
+    """The parts that handlers use."""
+
+    config: Config
+    service: TranscriptionService
+    streams: StreamRegistry
+    hub: Hub
+    status: StatusSource
+    started: float
+    """UNIX time of the start."""
+
+
+CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)

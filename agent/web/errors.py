@@ -1,0 +1,74 @@
+"""Errors as JSON with the right status, and the headers of every answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from agent.errors import AgentError, MediaError, NotReady, Overloaded, ProtocolError
+from agent.protocols.openai import BadRequest, error_body
+
+_log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_MEDIA_STATUS = {"not_audio": 415, "too_long": 413}
+_NOT_READY_RETRY_S = 5
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class TooLarge(AgentError):
+    """An upload is larger than the box takes."""
+
+    code = "too_large"
+
+
+def status_of(error: AgentError) -> int:
+    """HTTP status for an error."""
+    if isinstance(error, TooLarge):
+        return 413
+    if isinstance(error, MediaError):
+        return _MEDIA_STATUS.get(error.code, 422)
+    if isinstance(error, BadRequest | ProtocolError):
+        return 400
+    return 503 if isinstance(error, Overloaded | NotReady) else 500
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure becomes `{"error": {"code", "message"}}`."""
+    try:
+        return await handler(request)
+    except AgentError as error:
+        headers = {}
+        if isinstance(error, Overloaded):
+            headers["Retry-After"] = str(error.retry_after)
+        elif isinstance(error, NotReady):
+            headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+        body = error_body(error.code, error.message)
+        return web.json_response(body, status=status_of(error), headers=headers)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = error.reason.lower().replace(" ", "_")
+        kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        body = error_body(code, error.text or error.reason)
+        return web.json_response(body, status=error.status, headers=kept)
+    except Exception:  # noqa: BLE001 - a bug in one request must not show its inside to a client
+        _log.exception("%s %s failed", request.method, request.path)
+        body = error_body("internal", "the agent failed; its log says why")
+        return web.json_response(body, status=500)
+
+
+async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal handler: headers of every answer."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)

@@ -1,0 +1,74 @@
+"""Opens the listeners of the configuration; each serves the whole application."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from pathlib import Path
+
+from aiohttp import web
+
+from agent.config import Config, Listener
+from agent.errors import ConfigError, ConfigProblem
+from agent.web.tls import device_certificate
+
+_REASONS = {
+    errno.EADDRINUSE: "{port} is taken by another program; stop it, or choose another port",
+    errno.EACCES: "this user may not open port {port}; choose one from 1024 up",
+    errno.EADDRNOTAVAIL: "this machine has no address {host}",
+}
+
+
+async def open_listeners(runner: web.AppRunner, config: Config) -> list[str]:
+    """Open all; their addresses. Raises ConfigError naming the keys that change what failed."""
+    problems: list[ConfigProblem] = []
+    addresses: list[str] = []
+    context = _tls_context(config) if any(item.tls for item in config.listen) else None
+    for i, listener in enumerate(config.listen):
+        site = web.TCPSite(
+            runner,
+            listener.host,
+            listener.port,
+            ssl_context=context if listener.tls else None,
+        )
+        try:
+            await site.start()
+        except OSError as error:
+            problems.append(_problem(i, listener, error))
+        else:
+            addresses.append(_address(listener, site))
+    if problems:
+        raise ConfigError(problems)
+    return addresses
+
+
+def _problem(i: int, listener: Listener, error: OSError) -> ConfigProblem:
+    reason = _REASONS.get(error.errno or 0, "can't be opened: " + (error.strerror or str(error)))
+    key = f"listen.{i}.host" if error.errno == errno.EADDRNOTAVAIL else f"listen.{i}.port"
+    return ConfigProblem(key, reason.format(host=listener.host, port=listener.port))
+
+
+def _address(listener: Listener, site: web.TCPSite) -> str:
+    server = site._server
+    sockets = getattr(server, "sockets", None)
+    port = sockets[0].getsockname()[1] if sockets else listener.port
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"{'https' if listener.tls else 'http'}://{host}:{port}/"
+
+
+def _tls_context(config: Config) -> ssl.SSLContext:
+    cert, key = config.tls.cert, config.tls.key
+    if cert is None or key is None:
+        cert, key = device_certificate(config.state_dir / "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([_tls_problem(cert, key, error)]) from None
+    return context
+
+
+def _tls_problem(cert: Path, key: Path, error: OSError) -> ConfigProblem:
+    reason = getattr(error, "reason", None) or error.strerror or str(error)
+    return ConfigProblem("tls.cert", f"{cert} and {key} can't be used: {reason}")

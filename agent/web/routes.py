@@ -1,0 +1,118 @@
+"""The routes: each handler reads the request and hands over."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from aiohttp import web
+
+from agent.protocols.openai import model_list
+from agent.web.access import check_origin
+from agent.web.context import CONTEXT
+from agent.web.events_socket import EventsConnection
+from agent.web.funasr_socket import FunasrConnection
+from agent.web.stream_socket import StreamConnection
+from agent.web.uploads import Uploads
+
+STATIC = Path(__file__).parent / "static"
+_ALWAYS_ASK = {"Cache-Control": "no-cache"}
+"""The browser keeps files but asks whether they changed, so that an update shows at once."""
+
+
+def add_routes(app: web.Application) -> None:
+    """Add every route of the application."""
+    uploads = Uploads(app[CONTEXT].config.uploads.concurrent)
+    app.add_routes(
+        [
+            web.get("/", root),
+            web.get("/ws", funasr),
+            web.get("/api/v1/stream", stream),
+            web.get("/api/v1/events", events),
+            web.get("/health", health),
+            web.get("/livez", live),
+            web.get("/readyz", ready),
+            web.get("/metrics", metrics),
+            web.get("/api/v1/status", status),
+            web.get("/api/v1/models", models),
+            web.get("/v1/models", openai_models),
+            web.post("/v1/audio/transcriptions", uploads.transcribe),
+            web.static("/static", STATIC),
+        ]
+    )
+
+
+async def root(request: web.Request) -> web.StreamResponse:
+    """The page on a plain GET; FunASR's protocol on a WebSocket upgrade."""
+    if request.headers.get("Upgrade", "").lower() == "websocket":
+        return await funasr(request)
+    return web.FileResponse(STATIC / "index.html", headers=_ALWAYS_ASK)
+
+
+async def funasr(request: web.Request) -> web.StreamResponse:
+    """FunASR's WebSocket protocol."""
+    check_origin(request, allow_local_files=True)
+    return await FunasrConnection(request, request.app[CONTEXT]).serve()
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Resumable live audio."""
+    check_origin(request)
+    return await StreamConnection(request, request.app[CONTEXT]).serve()
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """JSON events of the box."""
+    check_origin(request)
+    return await EventsConnection(request, request.app[CONTEXT]).serve()
+
+
+async def health(request: web.Request) -> web.Response:
+    """All checks; 200 while the box can transcribe."""
+    source = request.app[CONTEXT].status
+    return _json(source.health(), status=200 if source.can_transcribe() else 503)
+
+
+async def live(request: web.Request) -> web.Response:
+    """200 while the process works."""
+    return _verdict(request.app[CONTEXT].status.live(), "live")
+
+
+async def ready(request: web.Request) -> web.Response:
+    """200 when a canary was decoded recently."""
+    return _verdict(request.app[CONTEXT].status.ready(), "ready")
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus text, or OpenMetrics when asked for."""
+    accept = request.headers.get("Accept", "")
+    body, content_type = request.app[CONTEXT].status.metrics(accept)
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def status(request: web.Request) -> web.Response:
+    """Version, models in use, sessions, hardware."""
+    return _json(request.app[CONTEXT].status.status())
+
+
+async def models(request: web.Request) -> web.Response:
+    """The model of each role and what was refused."""
+    return _json({"models": request.app[CONTEXT].status.models()})
+
+
+async def openai_models(request: web.Request) -> web.Response:
+    """Recognisers in OpenAI's shape."""
+    context = request.app[CONTEXT]
+    rows = context.status.models()
+    ids = [row["id"] for row in rows if row["id"] and row["role"].startswith("asr_")]
+    return _json(model_list(ids, int(context.started)))
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.json_response(body, status=status, dumps=partial(json.dumps, ensure_ascii=False))
+
+
+def _verdict(good: bool, word: str) -> web.Response:
+    text = word if good else f"not {word}; see /health"
+    return web.Response(text=text + "\n", status=200 if good else 503)

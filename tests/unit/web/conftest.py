@@ -1,0 +1,103 @@
+"""The whole application on a real socket, over fake models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp.test_utils import TestClient, TestServer
+
+from agent.config import Config
+from agent.engine.session import SessionSettings
+from agent.pipeline.hub import Hub
+from agent.pipeline.lanes import Lane
+from agent.pipeline.resume import StreamRegistry
+from agent.pipeline.service import Limits, TranscriptionService
+from agent.protocols.events import describe
+from agent.web.application import build_application
+from agent.web.context import WebContext
+from tests.fakes import fake_models
+
+
+class FakeStatus:
+    """Says what the test sets."""
+
+    def __init__(self) -> None:
+        self.usable = True
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "ok" if self.usable else "failing", "checks": []}
+
+    def can_transcribe(self) -> bool:
+        return self.usable
+
+    def ready(self) -> bool:
+        return self.usable
+
+    def live(self) -> bool:
+        return self.usable
+
+    def status(self) -> dict[str, Any]:
+        return {"version": "test"}
+
+    def models(self) -> list[dict[str, Any]]:
+        return [{"role": "vad", "id": "v"}, {"role": "asr_offline", "id": "o"}]
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        return b"x 1\n", "text/plain; version=0.0.4"
+
+
+class Box:
+    """The application and the parts behind it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.status = FakeStatus()
+        self.online = Lane("online", 8)
+        self.offline = Lane("offline", 8)
+        self.service = TranscriptionService(
+            self.online,
+            self.offline,
+            Hub(config.events.history, config.events.client_queue),
+            Limits(config.stream.max_sessions, config.stream.buffer_ms),
+            SessionSettings(),
+            describe,
+        )
+        self.service.use(fake_models())
+        self.streams = StreamRegistry(
+            self.service, config.stream.resume_s, config.stream.resume_events
+        )
+        self.client: TestClient[Any, Any]
+
+    async def start(self) -> None:
+        self.online.start()
+        self.offline.start()
+        context = WebContext(
+            self.config, self.service, self.streams, self.service.hub, self.status, time.time()
+        )
+        self.client = TestClient(TestServer(build_application(context)))
+        await self.client.start_server()
+
+    async def stop(self) -> None:
+        await self.client.close()
+        await self.service.stop(5)
+        await self.streams.stop()
+        await self.online.close(5)
+        await self.offline.close(5)
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """Overridden by tests that need other settings."""
+    return {}
+
+
+@pytest_asyncio.fixture
+async def box(settings: dict[str, Any]) -> AsyncIterator[Box]:
+    made = Box(Config.model_validate(settings))
+    await made.start()
+    yield made
+    await made.stop()

@@ -1,0 +1,87 @@
+"""Listeners and certificates."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from cryptography import x509
+
+from agent.config import Config
+from agent.errors import ConfigError
+from agent.web.listeners import open_listeners
+from agent.web.tls import device_certificate, make_certificate
+
+
+@pytest_asyncio.fixture
+async def runner() -> AsyncIterator[web.AppRunner]:
+    app = web.Application()
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app.router.add_get("/", hello)
+    made = web.AppRunner(app)
+    await made.setup()
+    yield made
+    await made.cleanup()
+
+
+def config(tmp_path: Path, *listeners: dict[str, object], **more: object) -> Config:
+    return Config.model_validate({"listen": list(listeners), "state_dir": tmp_path, **more})
+
+
+async def test_every_listener_serves_with_its_own_transport(
+    runner: web.AppRunner, tmp_path: Path
+) -> None:
+    plain, tls = await open_listeners(
+        runner, config(tmp_path, {"port": 0}, {"port": 0, "host": "localhost", "tls": True})
+    )
+    assert plain.startswith("http://127.0.0.1:")
+    assert tls.startswith("https://localhost:")
+    trust = ssl.create_default_context(cafile=str(tmp_path / "tls" / "cert.pem"))
+    async with aiohttp.ClientSession() as http:
+        assert await (await http.get(plain)).text() == "hello"
+        assert await (await http.get(tls, ssl=trust)).text() == "hello"
+
+
+async def test_a_taken_port_is_named_with_its_key(runner: web.AppRunner, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError) as raised:
+            await open_listeners(runner, config(tmp_path, {"port": 0}, {"port": port}))
+    assert raised.value.problems[0].key == "listen.1.port"
+    assert f"{port} is taken" in raised.value.problems[0].message
+
+
+async def test_a_certificate_that_is_none_is_named(runner: web.AppRunner, tmp_path: Path) -> None:
+    (tmp_path / "c.pem").write_text("no certificate")
+    settings = {"cert": tmp_path / "c.pem", "key": tmp_path / "c.pem"}
+    with pytest.raises(ConfigError, match=r"tls\.cert"):
+        await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}, tls=settings))
+
+
+def test_the_certificate_is_kept_and_its_key_is_secret(tmp_path: Path) -> None:
+    cert, key = device_certificate(tmp_path / "tls")
+    first = cert.read_bytes()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert device_certificate(tmp_path / "tls")[0].read_bytes() == first
+
+
+def test_the_certificate_names_the_box_in_every_way() -> None:
+    data, _ = make_certificate("box.example", ["127.0.0.1", "192.0.2.7", "::1"])
+    certificate = x509.load_pem_x509_certificate(data)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["box.example", "box.local", "localhost"]
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == [
+        "127.0.0.1",
+        "192.0.2.7",
+        "::1",
+    ]
