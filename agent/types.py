@@ -181,6 +181,8 @@ class FileTranscript:
     """The texts of all segments, joined."""
     segments: tuple[Transcript, ...]
     """Finals with text, in order of time."""
+    warning: str = ""
+    """What of the file could not be read, where its text is not complete."""
 
 
 class VadStream(Protocol):

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _LAST_WORDS_S = 5
 
 async def decode_in_child(
     path: Path, *, name: str = "", command: Sequence[str] | None = None
-) -> AsyncIterator[Int16]:
+) -> AsyncGenerator[Int16, None]:
     """Blocks of 16 kHz mono from a file, decoded in a child process.
 
     `name` stands for the file in messages (an upload's own name); none: its path.

@@ -15,6 +15,8 @@ from agent.subtitles import FORMATS, segments_json, to_srt, to_vtt
 from agent.types import Transcript
 
 _RTF_DIGITS = 4
+_MAX_PROBLEMS = 5
+"""Clashing names that are listed; a whole collection may clash."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class OutputFolder:
             elif os.path.realpath(target) in inputs:
                 problems.append(f"{target} is an input and would be overwritten")
             taken.setdefault(target, name)
-        return problems
+        more = len(problems) - _MAX_PROBLEMS
+        return [*problems[:_MAX_PROBLEMS], *([f"and {more} more like that"] if more > 0 else [])]
 
     def target(self, name: str) -> Path:
         """Where the result of the input `name` goes."""

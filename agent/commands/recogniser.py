@@ -113,6 +113,8 @@ def load_recogniser(
     for role, refusals in loaded.refusals.items():
         for refusal in refusals:
             warn(f"warning: {role}: {refusal}")
+    if model is None and models.offline is None and "asr_offline" in loaded.failures:
+        warn(f"warning: {loaded.ids['asr_online']} (asr_online) reads instead, less exactly")
     mode = RecognitionMode.ONLINE if models.offline is None else RecognitionMode.OFFLINE
     return Recogniser(dict(models.ids), mode, _opener(config, models))
 

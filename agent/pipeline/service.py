@@ -154,9 +154,8 @@ class LiveStream:
         self.options = options
         self.source = source
         self._service = service
-        self._session = Session(models, options, service.settings, self.session_id)
-        self.mode = self._session.mode
-        self._resampler = Resampler(options.sample_rate)
+        session = Session(models, options, service.settings, self.session_id)
+        self.mode = session.mode
         self._input = _Input(options.sample_rate, buffer_ms)
         self._events: EventBuffer[StreamEvent] = EventBuffer(EVENT_BOUND)
         self._segments: asyncio.Queue[tuple[SpeechSegment, float] | None] = asyncio.Queue(
@@ -164,7 +163,9 @@ class LiveStream:
         )
         self._failure: StreamFailed | None = None
         self._finished = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name=f"stream-{self.session_id}")
+        self._task = asyncio.create_task(
+            self._run(_Work(session, options.sample_rate)), name=f"stream-{self.session_id}"
+        )
 
     async def push(self, samples: Int16) -> None:
         """Take samples at `options.sample_rate`, shape [n]; waits while the buffer is full.
@@ -199,13 +200,13 @@ class LiveStream:
         while (event := await self._events.get()) is not None:
             yield event
 
-    async def _run(self) -> None:
-        finals = asyncio.create_task(self._finals(), name=f"finals-{self.session_id}")
+    async def _run(self, work: _Work) -> None:
+        finals = asyncio.create_task(self._finals(work), name=f"finals-{self.session_id}")
         try:
-            await self._pump()
+            await self._pump(work)
             await self._segments.put(None)
             await finals
-            await self._emit(StreamFinished(self.session_id, self._session.position_ms))
+            await self._emit(StreamFinished(self.session_id, work.session.position_ms))
         except Exception as error:  # noqa: BLE001 - whatever fails ends this stream only
             await self._fail(error)
         finally:
@@ -213,33 +214,15 @@ class LiveStream:
             await asyncio.gather(finals, return_exceptions=True)
             await self._end()
 
-    async def _pump(self) -> None:
+    async def _pump(self, work: _Work) -> None:
         """Hand audio to the online lane until the input ends."""
         open_end = False
         while not open_end:
             batch = await self._input.take()
             open_end = batch is None
             items, arrived = batch or ([], self._service.clock())
-            outputs = await self._service.online.run(partial(self._job, items, open_end))
+            outputs = await self._service.online.run(partial(work.accept, items, open_end))
             await self._distribute(outputs, arrived)
-
-    def _job(self, items: list[Int16 | int], is_end: bool) -> list[SessionOutput]:
-        """Runs in the lane's thread."""
-        outputs: list[SessionOutput] = []
-        for item in items:
-            if isinstance(item, int):
-                outputs += self._session.accept(self._resampler.finish())
-                self._resampler = Resampler(self.options.sample_rate)
-                outputs += self._session.skip(self._at_16k(item))
-            else:
-                outputs += self._session.accept(self._resampler.accept(item))
-        if is_end:
-            outputs += self._session.accept(self._resampler.finish())
-            outputs += self._session.finish()
-        return outputs
-
-    def _at_16k(self, samples: int) -> int:
-        return round(samples * SAMPLE_RATE / self.options.sample_rate)
 
     async def _distribute(self, outputs: list[SessionOutput], arrived: float) -> None:
         for output in outputs:
@@ -259,12 +242,12 @@ class LiveStream:
             raise self._failure
         await self._segments.put((segment, arrived))
 
-    async def _finals(self) -> None:
+    async def _finals(self, work: _Work) -> None:
         """Decode segments on the offline lane, in order."""
         while (item := await self._segments.get()) is not None:
             segment, arrived = item
             try:
-                final = await self._service.offline.run(partial(self._session.decode, segment))
+                final = await self._service.offline.run(partial(work.session.decode, segment))
             except Exception as error:  # noqa: BLE001 - ends this stream only
                 await self._fail(error)
                 self._task.cancel()
@@ -291,6 +274,30 @@ class LiveStream:
         self._finished.set()
         await self._events.close()
         self._service.closed(self)
+
+
+class _Work:
+    """What the jobs of one stream share in the lanes."""
+
+    def __init__(self, session: Session, rate: int) -> None:
+        self.session = session
+        self._rate = rate
+        self._resampler = Resampler(rate)
+
+    def accept(self, items: list[Int16 | int], is_end: bool) -> list[SessionOutput]:
+        """Audio and gaps, in order. Runs in the online lane."""
+        outputs: list[SessionOutput] = []
+        for item in items:
+            if isinstance(item, int):
+                outputs += self.session.accept(self._resampler.finish())
+                self._resampler = Resampler(self._rate)
+                outputs += self.session.skip(round(item * SAMPLE_RATE / self._rate))
+            else:
+                outputs += self.session.accept(self._resampler.accept(item))
+        if is_end:
+            outputs += self.session.accept(self._resampler.finish())
+            outputs += self.session.finish()
+        return outputs
 
 
 class _Input:

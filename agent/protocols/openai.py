@@ -47,7 +47,10 @@ def render(transcript: FileTranscript, response_format: str) -> tuple[str | dict
     """Body and content type of a transcription."""
     if response_format == "text":
         return transcript.text + "\n", "text/plain"
-    return {"text": transcript.text}, "application/json"
+    body: dict[str, Any] = {"text": transcript.text}
+    if transcript.warning:
+        body["warning"] = transcript.warning
+    return body, "application/json"
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:

@@ -29,5 +29,7 @@ def build_application(context: WebContext) -> web.Application:
 
 async def _close_sockets(app: web.Application) -> None:
     """Every open socket gets its finals and a close with 1001."""
-    await asyncio.gather(*(connection.stop() for connection in list(app[CONNECTIONS])))
-    await asyncio.gather(*app[CLEAN_UPS], return_exceptions=True)
+    connections: set[Any] = app[CONNECTIONS]
+    await asyncio.gather(*(connection.stop() for connection in tuple(connections)))
+    clean_ups: set[Any] = app[CLEAN_UPS]
+    await asyncio.gather(*clean_ups, return_exceptions=True)

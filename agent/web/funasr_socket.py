@@ -133,6 +133,7 @@ class FunasrConnection(Connection):
                 self.context.service,
                 Path(file.name),
                 begin.options,
+                name=begin.options.wav_name or "the file",
                 max_duration_s=self.context.config.uploads.max_duration_s,
             )
         except AgentError as error:

@@ -50,6 +50,7 @@ class Uploads:
                 context.service,
                 Path(file.name),
                 wanted.options,
+                name=fields.get("file", ""),
                 max_duration_s=context.config.uploads.max_duration_s,
             )
         body, content_type = render(read, wanted.response_format)
@@ -74,6 +75,7 @@ async def _receive(request: web.Request, context: WebContext, file: IO[bytes]) -
                 raise BadRequest("nested multipart is not taken")
             if part.name == "file":
                 has_file = True
+                fields["file"] = Path(part.filename or "").name
                 await _save(part, file, limit_mb)
             elif part.name:
                 fields[part.name] = await _text(part)

@@ -142,7 +142,10 @@ def test_the_configured_silence_reaches_the_vad(folder: Path) -> None:
 def test_the_streaming_recogniser_stands_in_and_the_reason_is_told(folder: Path) -> None:
     recogniser, warnings = load(folder, asr_offline=["odd"])
     assert recogniser.mode is RecognitionMode.ONLINE
-    assert warnings == ["warning: asr_offline: odd: this graph has no such input"]
+    assert warnings == [
+        "warning: asr_offline: odd: this graph has no such input",
+        "warning: fast (asr_online) reads instead, less exactly",
+    ]
     (final,) = transcripts(recogniser)
     assert (final.text, final.is_final) == ("online end", True)
 

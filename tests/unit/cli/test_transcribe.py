@@ -192,6 +192,15 @@ def test_two_inputs_never_share_an_output(capsys: pytest.CaptureFixture[str]) ->
     assert not Path("out").exists()
 
 
+def test_a_collection_that_clashes_is_told_in_a_few_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(*["a.wav"] * 20, "--output", "out") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 6
+    assert said[-1].endswith("and 14 more like that")
+
+
 def test_an_input_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     os.rename("a.wav", "a.txt")
     assert run("a.txt", "--output", ".") == 2

@@ -57,6 +57,13 @@ async def test_stream_true_is_refused_plainly(box: Box) -> None:
     assert (status, body["error"]["code"]) == (400, "bad_request")
 
 
+async def test_a_truncated_file_gives_its_text_and_says_what_is_missing(box: Box) -> None:
+    data = wav(np.concatenate([TALK, TALK]))
+    status, body = await post(box, form(data[: len(data) // 2]))
+    assert (status, body["text"]) == (200, "3333 77")
+    assert body["warning"].startswith("a.wav: ")
+
+
 async def test_a_request_without_a_file_is_400(box: Box) -> None:
     status, body = await post(box, form(model="whisper-1"))
     assert status == 400
