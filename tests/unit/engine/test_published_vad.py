@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.engine.base import EngineSettings
-from agent.engine.families import load_model
-from tests.unit.engine.graphs import SHARED, Files
+from agent.store.loader import load_role
+from tests.unit.engine.graphs import SHARED
 
 MODEL = SHARED / "models" / "fsmn-vad"
 SAMPLES = SHARED / "audio" / "samples"
@@ -25,13 +28,45 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def load(graph: str, config: str = "config.yaml"):
-    side = {
-        "config.yaml": (MODEL / config).read_bytes(),
-        "am.mvn": (MODEL / "am.mvn").read_bytes(),
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Loads a graph of the published folder through a manifest, as the agent does."""
+
+    def loaded(graph, config="config.yaml"):
+        parent = tmp_path_factory.mktemp("models")
+        folder = parent / "fsmn-vad"
+        folder.mkdir()
+        for source, name in ((graph, graph), (config, "config.yaml"), ("am.mvn", "am.mvn")):
+            shutil.copyfile(MODEL / source, folder / name)
+        (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest(folder, graph)))
+        role = load_role("vad", ["fsmn-vad"], [parent], EngineSettings())
+        assert (role.id, role.refusals) == ("fsmn-vad", ())
+        return role.model
+
+    return loaded
+
+
+def manifest(folder, graph):
+    files = {
+        path.name: {
+            "size": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in folder.iterdir()
     }
-    files = Files(side, {"model": (MODEL / graph).read_bytes()})
-    return load_model("fsmn_vad", files, EngineSettings())
+    return {
+        "schema": 1,
+        "id": "fsmn-vad",
+        "family": "fsmn_vad",
+        "task": "vad",
+        "languages": ["zh"],
+        "license": "as published",
+        "source": {"name": "iic/speech_fsmn_vad_zh-cn-16k-common", "revision": "unknown"},
+        "sample_rate": 16000,
+        "files": files,
+        "variants": [{"name": "published", "provider": "cpu", "graphs": {"model": graph}}],
+        "requires": {"onnxruntime": ">=1.17", "memory_mb": 50},
+    }
 
 
 def segments(model, audio, cuts=()):
@@ -54,12 +89,12 @@ def published():
 
 
 @pytest.fixture(scope="module")
-def fp32():
+def fp32(load):
     return load("model.onnx")
 
 
 @pytest.mark.parametrize("config", ["config.yaml", "config.old-layout.yaml"])
-def test_fp32_whole_equals_published_segments(config, audio, published):
+def test_fp32_whole_equals_published_segments(load, config, audio, published):
     assert segments(load("model.onnx", config), audio) == published
 
 
@@ -76,7 +111,7 @@ def test_cuts_never_change_the_segments(fp32, audio, cuts):
     assert segments(fp32, audio[:SHORT], cuts) == segments(fp32, audio[:SHORT])
 
 
-def test_int8_stays_close_to_published_segments(audio, published):
+def test_int8_stays_close_to_published_segments(load, audio, published):
     found = segments(load("model_quant.onnx"), audio)
     assert len(found) == len(published)
     assert np.abs(np.array(found) - np.array(published)).max() <= INT8_TOLERANCE_MS
