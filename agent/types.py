@@ -104,7 +104,9 @@ class SpeechSegment:
     start_ms: int
     end_ms: int
     samples: Int16
-    """Shape [(end_ms - start_ms) * 16]."""
+    """Shape [(lead_ms + end_ms - start_ms) * 16], and silence behind where the stream ended."""
+    lead_ms: int = 0
+    """Silence that was put before the audio."""
 
 
 @dataclass(frozen=True)

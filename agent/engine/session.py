@@ -34,6 +34,10 @@ HOP_SAMPLES = SAMPLE_RATE // 10
 HISTORY_MS = 3000
 """Past audio kept for a start that the VAD decides late (window, look-back and pre-roll)."""
 
+EDGE_MS = 200
+"""Silence put where a segment touches the start or the end of the stream: recognisers are trained
+on speech with some air around it, and a file cut to the word has none."""
+
 SessionOutput = StreamEvent | SpeechSegment
 
 
@@ -52,11 +56,24 @@ class _OpenSegment:
     id: int
     start: int
     """Index of its first sample."""
+    lead_ms: int
+    """Silence put before it."""
     online: OnlineAsrStream | None
     chunks: list[Int16]
     end: int
     """Index behind the last sample in `chunks`."""
     recognition: Recognition
+
+    def cut(self, end: int, tail: Int16) -> SpeechSegment:
+        """The segment up to sample `end`, with `tail` behind it."""
+        samples = np.concatenate([np.zeros(0, np.int16), *self.chunks])[: end - self.start]
+        return SpeechSegment(
+            self.id,
+            self.start // SAMPLES_PER_MS,
+            end // SAMPLES_PER_MS,
+            np.concatenate([_silence(self.lead_ms), samples, tail]),
+            self.lead_ms,
+        )
 
 
 class Session:
@@ -80,6 +97,9 @@ class Session:
         self._vad: VadStream = models.vad.start_stream()
         self._vad_base = 0
         self._open: _OpenSegment | None = None
+        self._first = 0
+        """Index of the first sample of the stream, or behind the last gap."""
+        self._ending = False
         self._last_end = 0
         self._next_id = 0
 
@@ -102,7 +122,8 @@ class Session:
         out = self.finish()
         start_ms = self.position_ms
         self._history.restart(self._history.end + samples)
-        self._last_end = self._vad_base = self._history.end
+        self._first = self._last_end = self._vad_base = self._history.end
+        self._ending = False
         self._vad = self._models.vad.start_stream()
         out.append(AudioGap(self._id, start_ms, samples // SAMPLES_PER_MS))
         return out
@@ -110,6 +131,7 @@ class Session:
     def finish(self) -> list[SessionOutput]:
         """End of input: everything that is still open is decided."""
         out: list[SessionOutput] = []
+        self._ending = True
         rest = self._pending.flush()
         boundaries = self._vad.accept(rest) if len(rest) else []
         self._advance(rest, boundaries + self._vad.finish(), out)
@@ -122,7 +144,7 @@ class Session:
         if self._models.offline is None:
             raise ValueError("the session has no offline recogniser")
         read = self._models.offline.decode([segment.samples], self._options)[0]
-        return self._final(segment.id, segment.start_ms, segment.end_ms, read)
+        return self._final(segment, read)
 
     def _advance(self, hop: Int16, boundaries: list[VadBoundary], out: list[SessionOutput]) -> None:
         self._history.push(hop)
@@ -142,7 +164,10 @@ class Session:
         online = None
         if self.mode is not RecognitionMode.OFFLINE and self._models.online is not None:
             online = self._models.online.start_stream(self._options)
-        self._open = _OpenSegment(self._next_id, start, online, [], start, Recognition(""))
+        lead_ms = EDGE_MS if start <= self._first else 0
+        self._open = _OpenSegment(self._next_id, start, lead_ms, online, [], start, Recognition(""))
+        if online is not None and lead_ms:
+            online.accept(_silence(lead_ms))
         self._next_id += 1
         out.append(VoiceStarted(self._id, self._open.id, start // SAMPLES_PER_MS))
 
@@ -182,31 +207,37 @@ class Session:
         if segment is None:
             return
         end = max(segment.start, min(at, self._history.end))
+        touches_end = self._ending and self._history.end - end <= EDGE_MS * SAMPLES_PER_MS
+        if touches_end:
+            end = self._history.end
+        tail = _silence(EDGE_MS if touches_end else 0)
         self._feed(segment, end, out)
         self._last_end = end
-        start_ms, end_ms = segment.start // SAMPLES_PER_MS, end // SAMPLES_PER_MS
         if segment.online is not None:
+            if len(tail):
+                self._partial(segment, segment.online.accept(tail), out)
             self._partial(segment, segment.online.finish(), out)
-        out.append(VoiceStopped(self._id, segment.id, end_ms))
+        out.append(VoiceStopped(self._id, segment.id, end // SAMPLES_PER_MS))
+        cut = segment.cut(end, tail)
         if self.mode is RecognitionMode.ONLINE:
-            out.append(self._final(segment.id, start_ms, end_ms, segment.recognition))
-            return
-        samples = np.concatenate([*segment.chunks, np.zeros(0, np.int16)])
-        out.append(SpeechSegment(segment.id, start_ms, end_ms, samples[: end - segment.start]))
+            out.append(self._final(cut, segment.recognition))
+        else:
+            out.append(cut)
 
-    def _final(self, segment_id: int, start_ms: int, end_ms: int, read: Recognition) -> Transcript:
+    def _final(self, segment: SpeechSegment, read: Recognition) -> Transcript:
         text = read.text
         if text and self._models.punctuation is not None:
             text = self._models.punctuation.punctuate(text)
+        shift = segment.start_ms - segment.lead_ms
         return Transcript(
             self._id,
-            segment_id,
+            segment.id,
             text,
             True,
-            start_ms,
-            end_ms,
+            segment.start_ms,
+            segment.end_ms,
             read.tokens,
-            tuple((a + start_ms, b + start_ms) for a, b in read.timestamps),
+            tuple((max(a + shift, segment.start_ms), b + shift) for a, b in read.timestamps),
             read.language,
             read.emotion,
             read.event,
@@ -220,6 +251,10 @@ def effective_mode(models: ModelSet, asked: RecognitionMode) -> RecognitionMode:
     if models.offline is None:
         return RecognitionMode.ONLINE
     return asked
+
+
+def _silence(ms: int) -> Int16:
+    return np.zeros(ms * SAMPLES_PER_MS, np.int16)
 
 
 class _Reblocker:

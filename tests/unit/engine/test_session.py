@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.engine.session import HISTORY_MS, Session, SessionSettings, effective_mode
+from agent.engine.session import EDGE_MS, HISTORY_MS, Session, SessionSettings, effective_mode
 from agent.types import (
     AudioGap,
     Int16,
+    Recognition,
     RecognitionMode,
     SpeechSegment,
     StreamOptions,
@@ -21,7 +24,9 @@ from agent.types import (
     VoiceStarted,
     VoiceStopped,
 )
-from tests.fakes import fake_models, silence, tone
+from tests.fakes import FakeOffline, fake_models, silence, tone
+
+EDGE = EDGE_MS * 16
 
 TALK = np.concatenate(
     [silence(4), tone(3, 4), silence(6), tone(7, 2), tone(5, 3), silence(4), tone(9, 3)]
@@ -110,7 +115,34 @@ def test_speech_still_open_at_the_end_is_decided() -> None:
 
 def test_a_rest_shorter_than_a_hop_is_not_lost() -> None:
     audio = np.concatenate([tone(2, 5), tone(2, 1)[:700]])
-    assert len(segments(audio)[0].samples) == len(audio)
+    segment = segments(audio)[0]
+    assert segment.samples[EDGE : EDGE + len(audio)].tolist() == audio.tolist()
+    assert segment.end_ms == len(audio) // 16
+
+
+def test_silence_is_put_where_speech_touches_the_edges_of_the_stream() -> None:
+    segment = segments(tone(2, 5))[0]
+    assert (segment.start_ms, segment.end_ms, segment.lead_ms) == (0, 500, EDGE_MS)
+    assert len(segment.samples) == len(tone(2, 5)) + 2 * EDGE
+    assert not segment.samples[:EDGE].any()
+    assert not segment.samples[-EDGE:].any()
+
+
+def test_nothing_is_put_around_speech_in_the_middle_of_the_stream() -> None:
+    segment = segments(TALK)[0]
+    assert segment.lead_ms == 0
+    assert len(segment.samples) == (segment.end_ms - segment.start_ms) * 16
+
+
+def test_timestamps_do_not_count_the_silence_put_before() -> None:
+    class Stamped(FakeOffline):
+        def decode(self, batch: Sequence[Int16], options: StreamOptions) -> list[Recognition]:
+            return [Recognition("好", ("好",), ((100, 400),)) for _ in batch]
+
+    models = replace(fake_models(), offline=Stamped())
+    session = Session(models, StreamOptions(), SessionSettings(), "s")
+    segment = SpeechSegment(0, 1000, 1500, tone(1, 7), lead_ms=200)
+    assert session.decode(segment).timestamps == ((1000, 1200),)
 
 
 def test_silence_gives_nothing() -> None:
