@@ -49,7 +49,7 @@ make_environment() {   # make_environment VENV EXTRAS  ("" or "[test]")
     say "Making the environment in $venv with $("$python" -V 2>&1)"
     [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
     say "Installing the agent and what it needs"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
         -c constraints.txt -e ".$extras" || die "The packages could not be installed; the lines above say why."
     printf '%s' "$wanted" > "$stamp"
 }

@@ -40,7 +40,7 @@ def read_text(fields: Mapping[str, Any], key: str, default: str) -> str:
     value = fields.get(key)
     if value is None:
         return default
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or _has_surrogate(value):
         raise wrong(key, value, f"a text of at most {MAX_TEXT} characters")
     return value
 
@@ -65,7 +65,7 @@ def read_rate(fields: Mapping[str, Any], key: str) -> int:
         return SAMPLE_RATE
     try:
         rate = float(value) if not isinstance(value, bool) else 0.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = 0.0
     if not MIN_RATE <= rate <= MAX_RATE or rate != int(rate):
         raise wrong(key, value, f"a whole number from {MIN_RATE} to {MAX_RATE} (Hz)")
@@ -83,7 +83,7 @@ def read_chunk_size(fields: Mapping[str, Any], key: str = "chunk_size") -> tuple
         raise wrong(key, value, right)
     try:
         back, hop, ahead = (int(part) for part in parts)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong(key, value, right) from None
     if min(back, ahead) < 0 or hop < 1 or max(back, hop, ahead) > MAX_CHUNK_UNITS:
         raise wrong(key, value, right)
@@ -98,3 +98,8 @@ def read_index(fields: Mapping[str, Any], key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise wrong(key, value, "a whole number from 0")
     return value
+
+
+def _has_surrogate(text: str) -> bool:
+    """JSON can spell half of a character, which no reply could carry back."""
+    return any("\ud800" <= char <= "\udfff" for char in text)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from agent.errors import ProtocolError
-from agent.joining import join_texts
 from agent.protocols.base import (
     INVALID_DATA,
     parse_object,
@@ -20,19 +18,20 @@ from agent.protocols.base import (
     read_text,
     wrong,
 )
+from agent.protocols.funasr_replies import FunasrWriter
 from agent.protocols.hotwords import read_hotwords
 from agent.protocols.riff import WavHeader, may_be_riff, read_header
-from agent.types import (
-    MAX_RATE,
-    MIN_RATE,
-    Int16,
-    RecognitionMode,
-    StreamError,
-    StreamEvent,
-    StreamFinished,
-    StreamOptions,
-    Transcript,
-)
+from agent.types import MAX_RATE, MIN_RATE, Int16, RecognitionMode, StreamOptions
+
+__all__ = [
+    "Audio",
+    "Begin",
+    "End",
+    "FileBytes",
+    "FunasrInput",
+    "FunasrReader",
+    "FunasrWriter",
+]
 
 _MODES = {
     "offline": RecognitionMode.OFFLINE,
@@ -70,12 +69,19 @@ class FileBytes:
 class End:
     """End of input; the codec knows whether the client wants an acknowledgement."""
 
+    stray_bytes: int = 0
+    """Bytes at the end that make no whole sample and were dropped."""
+
 
 FunasrInput = Begin | Audio | FileBytes | End
 
 
 class FunasrReader:
-    """Client messages to inputs. After `End` the same socket may start over."""
+    """Client messages to inputs. After `End` the same socket may start over.
+
+    Hotwords outlive an end of input: the C++ client of many files names them before the first
+    file only. Everything else is set afresh.
+    """
 
     def __init__(self) -> None:
         self._options = StreamOptions()
@@ -109,10 +115,11 @@ class FunasrReader:
         if not ends:
             return []
         inputs = self._flush()
+        end = End(stray_bytes=len(self._odd))
         is_end = read_bool(fields, "is_end", False)
         self._reset()
         self._is_end = is_end
-        return [*inputs, End()]
+        return [*inputs, end]
 
     def receive_bytes(self, data: bytes) -> list[FunasrInput]:
         """A binary message: samples of any number, a WAV header, or a piece of a file."""
@@ -124,7 +131,9 @@ class FunasrReader:
         return self._samples(data)
 
     def _reset(self) -> None:
+        hotwords = self._options.hotwords
         self.__init__()  # type: ignore[misc]
+        self._options = StreamOptions(hotwords=hotwords)
 
     def _begin(self, *, is_container: bool = False) -> list[FunasrInput]:
         self._begun, self._is_container = True, is_container
@@ -189,7 +198,7 @@ def _options(fields: Mapping[str, Any], before: StreamOptions) -> StreamOptions:
     if mode and mode not in _MODES:
         raise wrong("mode", mode, "offline, online or 2pass")
     chosen = _MODES.get(mode, before.mode)
-    if not mode and read_text(fields, "wav_format", "pcm").lower() != "pcm":
+    if not mode and read_text(fields, "wav_format", "").lower() not in ("", "pcm"):
         chosen = RecognitionMode.OFFLINE  # C++ offline clients name no mode
     itn = read_bool(fields, "itn", before.itn)
     return replace(
@@ -202,109 +211,3 @@ def _options(fields: Mapping[str, Any], before: StreamOptions) -> StreamOptions:
         language=read_text(fields, "svs_lang", before.language),
         wav_name=read_text(fields, "wav_name", before.wav_name),
     )
-
-
-@dataclass
-class FunasrWriter:
-    """Events of one stream to messages, in the profile that satisfies every client at once."""
-
-    mode: RecognitionMode
-    wav_name: str
-    acknowledge: bool = False
-    """Set before the last event when the client asked for it."""
-    _shown: dict[int, str] = field(default_factory=dict)
-    """Segment -> what its increments have added up to."""
-    _finals: list[Transcript] = field(default_factory=list)
-    _spoken: str = ""
-    """Online mode: everything that was sent."""
-
-    def send(self, event: StreamEvent) -> list[str]:
-        """The messages for an event; none for most."""
-        if isinstance(event, Transcript):
-            return self._transcript(event)
-        if isinstance(event, StreamFinished):
-            return self._finish()
-        if isinstance(event, StreamError):
-            return self.fail(event.message)
-        return []
-
-    def fail(self, reason: str) -> list[str]:
-        """The stream ended by a failure: nobody is left waiting."""
-        if self.acknowledge:
-            return [self._message(self._last_mode, "", False, is_end=True, error=reason)]
-        return [self._message(self._last_mode, "", True, error=reason)]
-
-    @property
-    def _last_mode(self) -> str:
-        return "2pass-offline" if self.mode is RecognitionMode.TWO_PASS else self.mode.value
-
-    def _transcript(self, event: Transcript) -> list[str]:
-        if self.mode is RecognitionMode.OFFLINE:
-            if event.is_final and event.text:
-                self._finals.append(event)
-            return []
-        if self.mode is RecognitionMode.ONLINE:
-            return self._online(event)
-        if not event.is_final:
-            return self._partial(event)
-        had_partials = self._shown.pop(event.segment_id, "")
-        if not event.text and not had_partials:
-            return []
-        return [self._message("2pass-offline", event.text, False, **_times([event]))]
-
-    def _partial(self, event: Transcript) -> list[str]:
-        """Only what is new: clients append it to what they show."""
-        shown = self._shown.get(event.segment_id, "")
-        if not event.text.startswith(shown) or event.text == shown:
-            return []
-        self._shown[event.segment_id] = event.text
-        return [self._message("2pass-online", event.text[len(shown) :], False)]
-
-    def _online(self, event: Transcript) -> list[str]:
-        """Increments of the whole stream, so that their sum is its transcript."""
-        earlier = join_texts(final.text for final in self._finals)
-        said = join_texts([earlier, event.text])
-        if event.is_final:
-            self._finals.append(event)
-        if not said.startswith(self._spoken) or said == self._spoken:
-            return []
-        increment, self._spoken = said[len(self._spoken) :], said
-        return [self._message("online", increment, False)]
-
-    def _finish(self) -> list[str]:
-        text, times = "", {}
-        if self.mode is RecognitionMode.OFFLINE:
-            finals = sorted(self._finals, key=lambda final: final.segment_id)
-            text, times = join_texts(final.text for final in finals), _times(finals)
-        messages = [self._message(self._last_mode, text, True, **times)]
-        if self.acknowledge:
-            messages.append(self._message(self._last_mode, "", True, is_end=True))
-        return messages
-
-    def _message(self, mode: str, text: str, is_final: bool, **more: Any) -> str:
-        fields = {
-            "mode": mode,
-            "text": text,
-            "wav_name": self.wav_name,
-            "is_final": is_final,
-            **more,
-        }
-        return json.dumps(fields, ensure_ascii=False)
-
-
-def _times(finals: list[Transcript]) -> dict[str, Any]:
-    """`timestamp` as a JSON text and `stamp_sents`; nothing when any times are unknown."""
-    if not finals or not all(final.timestamps for final in finals):
-        return {}
-    pairs = [list(pair) for final in finals for pair in final.timestamps]
-    sentences = [
-        {
-            "text_seg": " ".join(final.tokens),
-            "punc": "",
-            "start": final.timestamps[0][0],
-            "end": final.timestamps[-1][1],
-            "ts_list": [list(pair) for pair in final.timestamps],
-        }
-        for final in finals
-    ]
-    return {"timestamp": json.dumps(pairs), "stamp_sents": sentences}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -20,11 +21,28 @@ SEND_TIMEOUT_S = 30.0
 """A client that takes no data for so long is gone."""
 _REASON_BYTES = 120
 """Longest close reason that fits a control frame."""
+_FRAME_REASONS: dict[int, bytes] = {
+    WSCloseCode.PROTOCOL_ERROR: b"the WebSocket frames are malformed",
+    WSCloseCode.INVALID_TEXT: b"a text message is not UTF-8",
+    WSCloseCode.MESSAGE_TOO_BIG: b"the message is too large (stream.max_message_bytes)",
+}
+"""Why aiohttp itself closes a socket; it gives the code only."""
 
 CONNECTIONS = web.AppKey("connections", set[Any])
 """The application's open sockets, each a `Connection`."""
 CLEAN_UPS = web.AppKey("clean_ups", set[Any])
 """Tasks that let go of what closed sockets held."""
+
+
+class _Socket(web.WebSocketResponse):
+    """A socket whose every refusal has a reason text."""
+
+    async def close(
+        self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
+    ) -> bool:
+        """Close; aiohttp calls this too, for frames that it refuses."""
+        reason = message or _FRAME_REASONS.get(code, b"")
+        return await super().close(code=code, message=reason, drain=drain)
 
 
 class Connection:
@@ -37,13 +55,16 @@ class Connection:
     def __init__(self, request: web.Request, context: WebContext) -> None:
         self.context = context
         self._request = request
-        self._ws = web.WebSocketResponse(
+        self._ws = _Socket(
             protocols=("binary",),
             max_msg_size=context.config.stream.max_message_bytes,
             compress=False,  # PCM does not shrink, and deflate costs more than recognition
         )
         self._inbox: asyncio.Queue[WSMessage | None] = asyncio.Queue(INBOX)
         self._stopping = asyncio.Event()
+        self._busy = False
+        self._heard = time.monotonic()
+        """When a message came, or the work on one ended."""
 
     async def on_open(self) -> None:
         """The socket is open."""
@@ -67,11 +88,12 @@ class Connection:
         connections.add(self)
         worker = asyncio.create_task(self._work(), name="socket-worker")
         pinger = asyncio.create_task(self._ping(), name="socket-ping")
+        watcher = asyncio.create_task(self._watch_idle(), name="socket-idle")
         try:
             await self._read(worker)
         finally:
             connections.discard(self)
-            await self._clean_up(worker, pinger)
+            await self._clean_up(worker, pinger, watcher)
         return self._ws
 
     async def stop(self) -> None:
@@ -113,13 +135,9 @@ class Connection:
         await asyncio.shield(cleaning)
 
     async def _read(self, worker: asyncio.Task[None]) -> None:
-        idle_s = self.context.config.stream.idle_s
         while not self._ws.closed and not worker.done():
-            try:
-                message = await self._ws.receive(timeout=idle_s)
-            except asyncio.TimeoutError:
-                await self.on_idle()
-                continue
+            message = await self._ws.receive()
+            self._heard = time.monotonic()
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return
             if self._stopping.is_set():
@@ -140,7 +158,9 @@ class Connection:
             while True:
                 message = await self._inbox.get()
                 assert message is not None
+                self._busy = True
                 await self.on_message(message.data)
+                self._busy, self._heard = False, time.monotonic()
         except ProtocolError as error:
             await self.refuse(error)
             await self.close(error.close_code, error.message)
@@ -155,6 +175,18 @@ class Connection:
 
     async def refuse(self, error: AgentError) -> None:
         """Say why the socket will be closed; some protocols have a message for it."""
+
+    async def _watch_idle(self) -> None:
+        """Own clock, since pongs alone would keep `receive` from ever timing out."""
+        idle_s = self.context.config.stream.idle_s
+        while not self._stopping.is_set():
+            left = self._heard + idle_s - time.monotonic()
+            if left > 0 or self._busy:
+                await asyncio.sleep(left if left > 0 else idle_s)
+                continue
+            with suppress(ConnectionError):
+                await self.on_idle()
+            self._heard = time.monotonic()
 
     async def _ping(self) -> None:
         """Keep the way open. No answer is demanded: a loaded box or client may be late."""

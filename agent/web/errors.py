@@ -70,5 +70,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 
 async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler: headers of every answer."""
+    if request.path.startswith("/static/"):
+        response.headers.setdefault("Cache-Control", "no-cache")
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

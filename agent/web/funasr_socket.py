@@ -7,12 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from aiohttp import WSCloseCode
+
 from agent.errors import AgentError, ProtocolError, StreamFailed
-from agent.pipeline.files import transcribe_file
 from agent.pipeline.service import LiveStream
-from agent.protocols.funasr_ws import Audio, Begin, FileBytes, FunasrReader, FunasrWriter
-from agent.types import RecognitionMode, StreamEvent, StreamFinished
+from agent.protocols.funasr_ws import Audio, Begin, End, FileBytes, FunasrReader, FunasrWriter
+from agent.types import StreamEvent, StreamFinished
 from agent.web.connection import Connection
+from agent.web.uploads import DECODERS, read_upload
 
 _TOO_BIG = 1009
 
@@ -45,12 +47,16 @@ class FunasrConnection(Connection):
             elif isinstance(item, FileBytes):
                 await self._collect(item.data)
             else:
-                await self._end(acknowledge=self._reader.wants_acknowledgement)
+                await self._end(item)
 
     async def on_idle(self) -> None:
-        """A stream that sends nothing any more is finished; its finals go out."""
-        if self._stream is not None:
-            await self._stream.finish()
+        """A stream that sends nothing any more is finished: its finals, then the close, so that
+        no audio can come later and get lost. A socket between two streams may wait."""
+        if self._stream is None and self._file is None:
+            return
+        await self.on_stop()
+        idle_s = self.context.config.stream.idle_s
+        await self.close(WSCloseCode.GOING_AWAY, f"nothing came for {idle_s:g} s (stream.idle_s)")
 
     async def on_stop(self) -> None:
         """Finish the stream that is open and wait for its finals to be sent."""
@@ -100,10 +106,13 @@ class FunasrConnection(Connection):
             )
         await asyncio.to_thread(self._file.write, data)
 
-    async def _end(self, *, acknowledge: bool) -> None:
+    async def _end(self, end: End) -> None:
         """End of input: all messages of this stream are out before the next one begins."""
-        if self._writer is not None:
-            self._writer.acknowledge = acknowledge
+        assert self._writer is not None
+        for text in self._writer.end_input(
+            acknowledge=self._reader.wants_acknowledgement, stray_bytes=end.stray_bytes
+        ):
+            await self.send_text(text)
         if self._file is not None:
             await self._read_file()
         elif self._stream is not None:
@@ -126,19 +135,15 @@ class FunasrConnection(Connection):
         assert begin is not None
         assert writer is not None
         await asyncio.to_thread(file.flush)
-        if writer.mode is RecognitionMode.ONLINE:
-            writer.mode = RecognitionMode.TWO_PASS
         try:
-            read = await transcribe_file(
-                self.context.service,
-                Path(file.name),
-                begin.options,
-                name=begin.options.wav_name or "the file",
-                max_duration_s=self.context.config.uploads.max_duration_s,
-            )
+            async with self._request.app[DECODERS]:
+                read = await read_upload(
+                    self.context, Path(file.name), begin.options, begin.options.wav_name
+                )
         except AgentError as error:
             texts = writer.fail(error.message)
         else:
+            writer.warn(read.warning)
             finished = StreamFinished("", round(read.duration_s * 1000))
             events: list[StreamEvent] = [*read.segments, finished]
             texts = [text for event in events for text in writer.send(event)]

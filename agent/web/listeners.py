@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from pathlib import Path
 
@@ -44,7 +45,8 @@ async def open_listeners(runner: web.AppRunner, config: Config) -> list[str]:
 
 def _problem(i: int, listener: Listener, error: OSError) -> ConfigProblem:
     reason = _REASONS.get(error.errno or 0, "can't be opened: " + (error.strerror or str(error)))
-    key = f"listen.{i}.host" if error.errno == errno.EADDRNOTAVAIL else f"listen.{i}.port"
+    of_host = error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror)
+    key = f"listen.{i}.host" if of_host else f"listen.{i}.port"
     return ConfigProblem(key, reason.format(host=listener.host, port=listener.port))
 
 
@@ -59,16 +61,26 @@ def _address(listener: Listener, site: web.TCPSite) -> str:
 def _tls_context(config: Config) -> ssl.SSLContext:
     cert, key = config.tls.cert, config.tls.key
     if cert is None or key is None:
-        cert, key = device_certificate(config.state_dir / "tls")
+        folder = config.state_dir / "tls"
+        try:
+            cert, key = device_certificate(folder)
+        except OSError as error:
+            reason = f"no certificate can be kept in {folder}: {error.strerror or error}"
+            raise ConfigError([ConfigProblem("state_dir", reason)]) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigError([_tls_problem(cert, key, error)]) from None
     return context
 
 
-def _tls_problem(cert: Path, key: Path, error: OSError) -> ConfigProblem:
-    reason = getattr(error, "reason", None) or error.strerror or str(error)
+def _no_password() -> str:
+    """Without it OpenSSL would ask at the terminal and the daemon would hang."""
+    raise ValueError("the key has a password; store it without one")
+
+
+def _tls_problem(cert: Path, key: Path, error: Exception) -> ConfigProblem:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
     return ConfigProblem("tls.cert", f"{cert} and {key} can't be used: {reason}")

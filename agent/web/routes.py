@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,8 @@ from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
-from agent.web.stream_socket import StreamConnection
-from agent.web.uploads import Uploads
+from agent.web.stream_socket import OWNERS, StreamConnection
+from agent.web.uploads import DECODERS, transcribe
 
 STATIC = Path(__file__).parent / "static"
 _ALWAYS_ASK = {"Cache-Control": "no-cache"}
@@ -22,8 +23,9 @@ _ALWAYS_ASK = {"Cache-Control": "no-cache"}
 
 
 def add_routes(app: web.Application) -> None:
-    """Add every route of the application."""
-    uploads = Uploads(app[CONTEXT].config.uploads.concurrent)
+    """Add every route of the application, and what its handlers share."""
+    app[DECODERS] = asyncio.Semaphore(app[CONTEXT].config.uploads.concurrent)
+    app[OWNERS] = {}
     app.add_routes(
         [
             web.get("/", root),
@@ -37,7 +39,7 @@ def add_routes(app: web.Application) -> None:
             web.get("/api/v1/status", status),
             web.get("/api/v1/models", models),
             web.get("/v1/models", openai_models),
-            web.post("/v1/audio/transcriptions", uploads.transcribe),
+            web.post("/v1/audio/transcriptions", transcribe),
             web.static("/static", STATIC),
         ]
     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from aiohttp import WSCloseCode
+from aiohttp import WSCloseCode, web
 
 from agent.errors import AgentError, ProtocolError, StreamFailed
 from agent.pipeline.resume import ResumableStream
@@ -20,6 +20,9 @@ from agent.protocols.events import (
 )
 from agent.types import StreamError, StreamFinished
 from agent.web.connection import Connection
+
+OWNERS: web.AppKey[dict[str, Any]] = web.AppKey("owners", dict[str, Any])
+"""Resume id -> the `StreamConnection` that came last: only it may leave the stream to expire."""
 
 
 class StreamConnection(Connection):
@@ -45,6 +48,9 @@ class StreamConnection(Connection):
         """A client that sends nothing any more has ended."""
         if self._stream is not None:
             await self._stream.finish()
+            return
+        idle_s = self.context.config.stream.idle_s
+        await self.close(WSCloseCode.GOING_AWAY, f"nothing came for {idle_s:g} s (stream.idle_s)")
 
     async def on_stop(self) -> None:
         """Finish the stream and wait for its finals to be sent."""
@@ -58,7 +64,11 @@ class StreamConnection(Connection):
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
-        if self._stream is not None:
+        if self._stream is None:
+            return
+        owners = self._request.app[OWNERS]
+        if owners.get(self._stream.resume_id) is self:
+            del owners[self._stream.resume_id]
             self._stream.detach()
 
     async def refuse(self, error: AgentError) -> None:
@@ -70,6 +80,7 @@ class StreamConnection(Connection):
             raise ProtocolError("the stream has been started already")
         known = self.context.streams.resume(start.resume_id) if start.resume_id else None
         self._stream = known or await self.context.streams.start(start.options)
+        self._request.app[OWNERS][self._stream.resume_id] = self
         await self._send(
             {
                 "type": "started",

@@ -21,9 +21,10 @@ _SECRET = 0o600
 
 
 def device_certificate(folder: Path) -> tuple[Path, Path]:
-    """Certificate and key of this box (PEM); made on the first call. Raises OSError."""
+    """Certificate and key of this box (PEM); made on the first call, and again when they are
+    damaged, don't belong together or have expired. Raises OSError."""
     cert, key = folder / "cert.pem", folder / "key.pem"
-    if not (cert.is_file() and key.is_file()):
+    if not _usable(cert, key):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         cert_data, key_data = make_certificate(socket.gethostname(), local_addresses())
         _write(key, key_data)
@@ -68,6 +69,19 @@ def local_addresses() -> list[str]:
             if entry.family in (socket.AF_INET, socket.AF_INET6):
                 found.append(entry.address.split("%")[0])
     return sorted(set(found))
+
+
+def _usable(cert: Path, key: Path) -> bool:
+    if not (cert.is_file() and key.is_file()):
+        return False
+    try:
+        certificate = x509.load_pem_x509_certificate(cert.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        return False
+    ends = certificate.not_valid_after_utc
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return certificate.public_key() == private.public_key() and now < ends
 
 
 def _write(path: Path, data: bytes) -> None:

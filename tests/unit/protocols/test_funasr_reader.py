@@ -40,6 +40,11 @@ def begun(*messages: str | bytes) -> Begin:
     return found[0]
 
 
+def begin_of(inputs: list[FunasrInput]) -> StreamOptions:
+    assert isinstance(inputs[0], Begin)
+    return inputs[0].options
+
+
 def feed(*messages: str | bytes, reader: FunasrReader | None = None) -> list[FunasrInput]:
     reader = reader or FunasrReader()
     out: list[FunasrInput] = []
@@ -104,7 +109,18 @@ def test_chunk_size_without_look_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[5, 10], [5, 0, 5], [-1, 10, 5], [5, 1000, 5], "a,b,c", 7, [True, 1, 1], [None] * 3]
+    "value",
+    [
+        [5, 10],
+        [5, 0, 5],
+        [-1, 10, 5],
+        [5, 1000, 5],
+        "a,b,c",
+        7,
+        [True, 1, 1],
+        [None] * 3,
+        [5, float("inf"), 5],
+    ],
 )
 def test_a_wrong_chunk_size_is_named(value: Any) -> None:
     with pytest.raises(ProtocolError, match="chunk_size") as raised:
@@ -117,7 +133,9 @@ def test_audio_fs_may_be_a_float_or_text(value: Any) -> None:
     assert begun(start(audio_fs=value), b"\1\2").options.sample_rate == 8000
 
 
-@pytest.mark.parametrize("value", [0, -1, 1e9, 16000.5, "fast", True, [16000]])
+@pytest.mark.parametrize(
+    "value", [0, -1, 1e9, 16000.5, "fast", True, [16000], 10**400, float("nan")]
+)
 def test_an_absurd_rate_is_named(value: Any) -> None:
     with pytest.raises(ProtocolError, match="audio_fs"):
         FunasrReader().receive_text(start(audio_fs=value))
@@ -179,6 +197,27 @@ def test_settings_sent_once_audio_flows_change_nothing() -> None:
     inputs = feed(PCM.tobytes(), start(audio_fs=8000, mode="offline"), PCM.tobytes(), reader=reader)
     assert samples(inputs) == PCM.tolist() * 2
     assert reader.options == StreamOptions()
+
+
+def test_hotwords_named_before_the_first_file_hold_for_the_next_ones() -> None:
+    reader = FunasrReader()
+    feed(start(hotwords='{"阿里巴巴": 30}'), PCM.tobytes(), END, reader=reader)
+    assert begin_of(feed(start(), PCM.tobytes(), END, reader=reader)).hotwords == (
+        ("阿里巴巴", 30),
+    )
+    assert begin_of(feed(start(hotwords=""), PCM.tobytes(), END, reader=reader)).hotwords == ()
+
+
+@pytest.mark.parametrize(("size", "stray"), [(0, 0), (1, 1), (6, 0), (7, 1)])
+def test_a_stray_byte_is_counted_at_the_end(size: int, stray: int) -> None:
+    inputs = feed(PCM.tobytes()[:size], END)
+    assert inputs[-1] == End(stray_bytes=stray)
+    assert len(samples(inputs)) == size // 2
+
+
+def test_an_empty_format_is_pcm_and_names_no_mode() -> None:
+    begin = begun(start(wav_format=""), b"\1\2")
+    assert (begin.options.mode, begin.is_container) == (RecognitionMode.TWO_PASS, False)
 
 
 @given(cuts=st.lists(st.integers(0, 2 * len(PCM)), max_size=30))
@@ -248,7 +287,8 @@ def test_text_that_is_no_object_is_refused_with_a_reason(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"mode": "fast"}, {"mode": 7}, {"wav_name": ["a"]}, {"itn": "maybe"}]
+    "fields",
+    [{"mode": "fast"}, {"mode": 7}, {"wav_name": ["a"]}, {"wav_name": "\ud800"}, {"itn": "maybe"}],
 )
 def test_a_field_of_the_wrong_type_is_named(fields: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match=next(iter(fields))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from typing import Any
 
 import aiohttp
@@ -67,7 +68,7 @@ async def test_2pass_gives_partials_sentences_and_one_final(box: Box, size: int)
     socket = await box.client.ws_connect("/")
     await talk(socket, TALK.tobytes(), size, mode="2pass")
     got = await until_final(socket)
-    assert [m["text"] for m in got if m["mode"] == "2pass-offline"] == ["3333", "77", ""]
+    assert [m["text"] for m in got if m["mode"] == "2pass-offline"] == ["3333", " 77", ""]
     assert [m for m in got if m["mode"] == "2pass-online"]
 
 
@@ -96,7 +97,46 @@ async def test_a_container_that_is_no_audio_is_said(box: Box) -> None:
     await talk(socket, b"a letter" * 100, wav_format="mp3")
     got = (await until_final(socket))[-1]
     assert got["text"] == ""
-    assert "not" in got["error"]
+    assert got["error"].startswith("demo: is not audio")
+
+
+async def test_an_undecodable_file_with_is_end_is_acknowledged_as_failed(box: Box) -> None:
+    socket = await box.client.ws_connect("/")
+    await socket.send_json({"wav_format": "mp3", "wav_name": "demo"})
+    await socket.send_bytes(b"a letter" * 100)
+    await socket.send_json({"is_speaking": False, "is_end": True})
+    got = await socket.receive_json(timeout=20)
+    assert (got["is_end"], got["is_final"]) == (True, False)
+    assert got["error"]
+
+
+async def test_a_file_in_online_mode_is_told_as_online(box: Box) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, TALK, 16000, format="FLAC")
+    socket = await box.client.ws_connect("/")
+    await talk(socket, file.getvalue(), 1000, wav_format="flac", mode="online")
+    got = await until_final(socket)
+    assert {m["mode"] for m in got} == {"online"}
+    assert "".join(m["text"] for m in got) == "3333 77"
+
+
+async def test_a_truncated_file_gives_its_text_and_says_what_is_missing(box: Box) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate([TALK, TALK]), 16000, format="WAV", subtype="PCM_24")
+    data = file.getvalue()
+    socket = await box.client.ws_connect("/")
+    await talk(socket, data[: len(data) // 2], wav_format="wav")
+    got = (await until_final(socket))[-1]
+    assert got["text"] == "3333 77"
+    assert got["warning"].startswith("demo: ")
+
+
+async def test_a_stray_byte_is_told(box: Box) -> None:
+    socket = await box.client.ws_connect("/")
+    await talk(socket, TALK.tobytes() + b"x", 1001, mode="offline")
+    got = (await until_final(socket))[-1]
+    assert got["text"] == "3333 77"
+    assert "1 byte" in got["warning"]
 
 
 @pytest.mark.parametrize("settings", [{"uploads": {"max_mb": 1}}])
@@ -126,7 +166,17 @@ async def test_a_bad_message_closes_with_1007_and_the_box_serves_on(box: Box, te
 async def test_too_large_a_message_closes_with_1009(box: Box) -> None:
     socket = await box.client.ws_connect("/")
     await socket.send_bytes(bytes(70_000))
-    assert (await closing(socket))[0] == 1009
+    code, reason = await closing(socket)
+    assert code == 1009
+    assert "stream.max_message_bytes" in reason
+
+
+async def test_text_that_is_not_utf8_closes_with_1007_and_a_reason(box: Box) -> None:
+    socket = await box.client.ws_connect("/")
+    await socket.send_frame(b"\xff\xfe", WSMsgType.TEXT)
+    code, reason = await closing(socket)
+    assert code == 1007
+    assert "UTF-8" in reason
 
 
 @pytest.mark.parametrize("settings", [{"stream": {"max_sessions": 1}}])
@@ -175,11 +225,44 @@ async def test_a_client_that_vanishes_leaves_no_session(box: Box) -> None:
     raise AssertionError("the session stays open")
 
 
-@pytest.mark.parametrize("settings", [{"stream": {"idle_s": 0.2}}])
-async def test_a_silent_client_gets_its_finals(box: Box) -> None:
+@pytest.mark.parametrize("settings", [{"stream": {"idle_s": 0.2, "ping_s": 0.05}}])
+async def test_a_silent_client_that_answers_pings_gets_its_finals_and_a_close(box: Box) -> None:
     socket = await box.client.ws_connect("/")
     await socket.send_bytes(TALK.tobytes())
     assert (await until_final(socket))[-1]["is_final"]
+    code, reason = await closing(socket)
+    assert code == 1001
+    assert "stream.idle_s" in reason
+
+
+@pytest.mark.parametrize("settings", [{"stream": {"idle_s": 0.2}}])
+async def test_a_long_recognition_is_not_idle(box: Box) -> None:
+    gate = threading.Event()
+    box.service.use(fake_models(gate=gate))
+    socket = await box.client.ws_connect("/")
+    await talk(socket, TALK.tobytes(), mode="offline")
+    await asyncio.sleep(0.7)
+    gate.set()
+    assert (await until_final(socket))[-1]["text"] == "3333 77"
+
+
+@pytest.mark.parametrize("settings", [{"stream": {"idle_s": 0.1}}])
+async def test_a_socket_between_two_streams_may_wait(box: Box) -> None:
+    socket = await box.client.ws_connect("/")
+    for _ in range(2):
+        await asyncio.sleep(0.4)
+        await talk(socket, TALK.tobytes(), mode="offline")
+        assert (await until_final(socket))[-1]["text"] == "3333 77"
+
+
+async def test_a_failure_before_the_end_is_acknowledged_when_the_end_asks(box: Box) -> None:
+    box.service.use(fake_models(fail_on="3333"))
+    socket = await box.client.ws_connect("/")
+    await socket.send_bytes(TALK.tobytes())
+    assert "the graph broke" in (await until_final(socket))[-1]["error"]
+    await socket.send_json({"is_speaking": False, "is_end": True})
+    got = await socket.receive_json(timeout=20)
+    assert (got["is_end"], got["is_final"]) == (True, False)
 
 
 @pytest.mark.parametrize("settings", [{"stream": {"ping_s": 0.05}}])

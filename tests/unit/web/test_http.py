@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 from typing import Any
 
 import aiohttp
@@ -79,6 +81,41 @@ async def test_a_request_that_is_no_multipart_is_400(box: Box) -> None:
 async def test_a_file_that_is_no_audio_is_415(box: Box) -> None:
     status, body = await post(box, form(b"this is a letter, not audio" * 100))
     assert (status, body["error"]["code"]) == (415, "not_audio")
+    assert body["error"]["message"].startswith("a.wav: is not audio")
+
+
+async def test_two_files_in_one_request_are_400(box: Box) -> None:
+    data = form(wav())
+    data.add_field("file", wav(), filename="b.wav")
+    status, body = await post(box, data)
+    assert status == 400
+    assert "two parts" in body["error"]["message"]
+
+
+@pytest.mark.parametrize("settings", [{"uploads": {"concurrent": 1}}])
+async def test_the_most_files_at_a_time_are_bounded_and_a_client_that_leaves_makes_room(
+    box: Box,
+) -> None:
+    gate = threading.Event()
+    box.service.use(fake_models(gate=gate))
+    leaving = asyncio.create_task(post(box, form(wav())))
+    for _ in range(500):
+        if box.service.sessions:
+            break
+        await asyncio.sleep(0.01)
+    async with box.client.post("/v1/audio/transcriptions", data=form(wav())) as answer:
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "5"
+        assert "uploads.concurrent" in (await answer.json())["error"]["message"]
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    for _ in range(500):
+        if not box.service.sessions:
+            break
+        await asyncio.sleep(0.01)
+    assert box.service.sessions == 0
+    gate.set()
+    assert (await post(box, form(wav())))[0] == 200
 
 
 @pytest.mark.parametrize("settings", [{"uploads": {"max_duration_s": 1}}])
@@ -142,6 +179,14 @@ async def test_a_plain_get_of_the_root_is_the_page(box: Box) -> None:
         answer = await box.client.get(path)
         assert answer.status == 200
         assert answer.content_type == "text/html"
+
+
+async def test_the_pages_files_are_asked_for_again_after_an_update(box: Box) -> None:
+    for path in ("/", "/static/stream.js"):
+        answer = await box.client.get(path)
+        assert answer.headers["Cache-Control"] == "no-cache"
+        again = await box.client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status == 304
 
 
 async def test_every_answer_has_the_security_headers(box: Box) -> None:

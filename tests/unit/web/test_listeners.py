@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from agent.config import Config
 from agent.errors import ConfigError
@@ -66,6 +67,49 @@ async def test_a_certificate_that_is_none_is_named(runner: web.AppRunner, tmp_pa
     settings = {"cert": tmp_path / "c.pem", "key": tmp_path / "c.pem"}
     with pytest.raises(ConfigError, match=r"tls\.cert"):
         await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}, tls=settings))
+
+
+async def test_a_key_with_a_password_is_named_and_nobody_is_asked(
+    runner: web.AppRunner, tmp_path: Path
+) -> None:
+    cert, plain = make_certificate("box", [])
+    locked = serialization.load_pem_private_key(plain, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "c.pem").write_bytes(cert)
+    (tmp_path / "k.pem").write_bytes(locked)
+    settings = {"cert": tmp_path / "c.pem", "key": tmp_path / "k.pem"}
+    with pytest.raises(ConfigError, match="has a password"):
+        await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}, tls=settings))
+
+
+async def test_a_state_folder_that_can_not_be_written_is_named(
+    runner: web.AppRunner, tmp_path: Path
+) -> None:
+    (tmp_path / "tls").write_text("a file where the folder belongs")
+    with pytest.raises(ConfigError, match="state_dir"):
+        await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}))
+
+
+async def test_a_host_that_does_not_resolve_is_named(runner: web.AppRunner, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        await open_listeners(runner, config(tmp_path, {"host": "box.invalid", "port": 0}))
+    assert raised.value.problems[0].key == "listen.0.host"
+
+
+@pytest.mark.parametrize("damaged", ["cert.pem", "key.pem"])
+@pytest.mark.parametrize("content", [b"", b"no pem", make_certificate("other", [])])
+def test_a_damaged_pair_is_made_again(
+    tmp_path: Path, damaged: str, content: bytes | tuple[bytes, bytes]
+) -> None:
+    device_certificate(tmp_path / "tls")
+    if isinstance(content, tuple):
+        content = content[damaged == "key.pem"]
+    (tmp_path / "tls" / damaged).write_bytes(content)
+    cert, key = device_certificate(tmp_path / "tls")
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
 
 
 def test_the_certificate_is_kept_and_its_key_is_secret(tmp_path: Path) -> None:

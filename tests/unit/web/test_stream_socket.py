@@ -88,6 +88,33 @@ async def test_a_second_socket_takes_the_stream_over(box: Box) -> None:
     assert finals(await until(second, "stopped")) == ["3333", "77"]
 
 
+@pytest.mark.parametrize("settings", [{"stream": {"resume_s": 0.1}}])
+async def test_the_end_of_an_older_socket_does_not_expire_the_stream_of_a_newer(box: Box) -> None:
+    first, started = await opened(box)
+    second, _ = await opened(box, resume_id=started["resume_id"])
+    await first.close()
+    await asyncio.sleep(0.5)
+    await second.send_bytes(frame(0, TALK))
+    await second.send_json({"type": "stop"})
+    assert finals(await until(second, "stopped")) == ["3333", "77"]
+
+
+@pytest.mark.parametrize("settings", [{"stream": {"idle_s": 0.2, "ping_s": 0.05}}])
+async def test_a_stream_that_sends_nothing_is_finished(box: Box) -> None:
+    socket, _ = await opened(box)
+    await socket.send_bytes(frame(0, TALK))
+    assert finals(await until(socket, "stopped")) == ["3333", "77"]
+    assert (await closing(socket))[0] == 1000
+
+
+@pytest.mark.parametrize("settings", [{"stream": {"idle_s": 0.2}}])
+async def test_a_socket_that_never_starts_is_closed_with_a_reason(box: Box) -> None:
+    socket = await box.client.ws_connect("/api/v1/stream")
+    code, reason = await closing(socket)
+    assert code == 1001
+    assert "stream.idle_s" in reason
+
+
 async def test_an_unknown_resume_id_starts_afresh(box: Box) -> None:
     socket, started = await opened(box, resume_id="gone", received_seq=99)
     assert (started["resumed"], started["next_sample"]) == (False, 0)

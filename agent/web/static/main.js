@@ -1,0 +1,139 @@
+// Wiring: the button, what the page says about its state, and the parts behind them.
+
+import { byId, seconds } from "./dom.js";
+import { Meter } from "./meter.js";
+import { MicrophoneError, microphoneObstacle } from "./recorder.js";
+import { Session } from "./session.js";
+import { BoxStatus } from "./status.js";
+import { Transcript } from "./transcript.js";
+import { Uploads } from "./upload.js";
+
+const STATE_WORDS = {
+  idle: ["Ready", "Press the button and speak."],
+  blocked: ["No microphone here", "Files can be transcribed below."],
+  starting: ["Opening the microphone", "The browser may ask for permission."],
+  connecting: ["Connecting to the box", "You can speak already: nothing is lost."],
+  listening: ["Listening", "Speak now. Press again to stop."],
+  speech: ["Hearing speech", "Press again to stop."],
+  reconnecting: ["Reconnecting", "Keep speaking: the audio is kept and sent afterwards."],
+  stopping: ["Finishing", "Waiting for the last words."],
+};
+const LINK_WORDS = {
+  connecting: "connecting",
+  live: "live",
+  reconnecting: "reconnecting",
+  stopped: "idle",
+};
+const BUTTON_WORDS = { idle: "Start", blocked: "Start", stopping: "Stopping" };
+const KEPT_EVERY_MS = 500;
+const WORTH_SAYING_MS = 1000;
+
+class Page {
+  #talk = byId("talk");
+  #mode = byId("mode");
+  #meter = new Meter();
+  #transcript = new Transcript();
+  #session = null;
+  #link = "stopped";
+  #speech = false;
+  #stopping = false;
+
+  open() {
+    new Uploads(this.#transcript);
+    new BoxStatus().open();
+    const obstacle = microphoneObstacle();
+    if (obstacle) this.#complain(obstacle);
+    this.#show(obstacle ? "blocked" : "idle");
+    this.#talk.addEventListener("click", () => (this.#session ? this.#session.stop() : this.#start()));
+    setInterval(() => this.#showKept(), KEPT_EVERY_MS);
+  }
+
+  async #start() {
+    this.#say(null);
+    this.#stopping = false;
+    this.#speech = false;
+    this.#show("starting");
+    const session = new Session({
+      transcript: this.#transcript,
+      mode: this.#mode.value,
+      handlers: {
+        onLink: (link) => this.#linkChanged(link),
+        onSpeech: (speech) => {
+          this.#speech = speech;
+          this.#showRunning();
+        },
+        onLevel: (rms, peak) => this.#meter.show(rms, peak),
+        onRoundTrip: (ms) => {
+          byId("round-trip").textContent = `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+        },
+        onStopping: () => {
+          this.#stopping = true;
+          this.#showRunning();
+        },
+        onEnd: ({ error }) => this.#ended(error),
+      },
+    });
+    try {
+      await session.start();
+      this.#session = session;
+      this.#showRunning();
+    } catch (error) {
+      if (!(error instanceof MicrophoneError)) throw error;
+      this.#complain(error);
+      this.#show("idle");
+    }
+  }
+
+  #linkChanged(link) {
+    this.#link = link;
+    document.body.dataset.link = link;
+    byId("link-text").textContent = LINK_WORDS[link];
+    if (link !== "live") byId("round-trip").textContent = "–";
+    this.#showRunning();
+  }
+
+  #ended(error) {
+    this.#session = null;
+    this.#meter.reset();
+    if (error) this.#say(error, "stream");
+    this.#show("idle");
+  }
+
+  #showRunning() {
+    if (this.#link === "stopped") return;
+    if (this.#stopping) this.#show("stopping");
+    else if (this.#link !== "live") this.#show(this.#link);
+    else this.#show(this.#speech ? "speech" : "listening");
+  }
+
+  #show(state) {
+    const [words, hint] = STATE_WORDS[state];
+    document.body.dataset.state = state;
+    byId("state-text").textContent = words;
+    byId("state-hint").textContent = hint;
+    byId("talk-label").textContent = BUTTON_WORDS[state] ?? "Stop";
+    this.#talk.disabled = state === "blocked" || state === "starting" || state === "stopping";
+    this.#mode.disabled = state !== "idle" && state !== "blocked";
+  }
+
+  #showKept() {
+    const kept = this.#session?.keptMs ?? 0;
+    if (this.#link !== "reconnecting" || kept < WORTH_SAYING_MS) return;
+    byId("state-hint").textContent =
+      `Keep speaking: ${seconds(kept)} of audio are kept and sent afterwards.`;
+  }
+
+  #complain(error) {
+    this.#say(error.message, error.code);
+  }
+
+  /** A notice on top of the page; null takes it away. */
+  #say(words, code = "") {
+    const notice = byId("notice");
+    notice.hidden = words === null;
+    notice.textContent = words ?? "";
+    notice.dataset.code = code;
+  }
+}
+
+new Page().open();

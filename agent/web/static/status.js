@@ -1,0 +1,126 @@
+// What the box says about itself: /api/v1/status, /health and the socket of /api/v1/events.
+
+import { Backoff } from "./backoff.js";
+import { byId, element, socketUrl } from "./dom.js";
+
+const HEALTH_WORDS = {
+  ok: "Ready",
+  degraded: "Degraded",
+  starting: "Starting",
+  failing: "Not working",
+  offline: "Box not reachable",
+};
+const ROLE_WORDS = {
+  vad: "Speech detection",
+  asr_online: "Live text",
+  asr_offline: "Final text",
+  punctuation: "Punctuation",
+};
+const POLL_MS = 15000; // the events socket says what changes; this catches what it may not tell
+
+export class BoxStatus {
+  #backoff = new Backoff();
+  #socket = null;
+  #seq = null;
+  #sessions = null;
+
+  open() {
+    this.#refresh();
+    this.#connect();
+    setInterval(() => this.#refresh(), POLL_MS);
+  }
+
+  async #refresh() {
+    const [status, health] = await Promise.all([ask("/api/v1/status"), ask("/health")]);
+    if (status) this.#showStatus(status);
+    if (health) showHealth(health.status, health.checks);
+    else if (!status) showHealth("offline", []);
+  }
+
+  #connect() {
+    const query = this.#seq === null ? "" : `?since=${this.#seq}`;
+    this.#socket = new WebSocket(socketUrl(`/api/v1/events${query}`));
+    this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    this.#socket.onclose = () => {
+      setTimeout(() => {
+        this.#connect();
+        this.#refresh();
+      }, this.#backoff.next());
+    };
+  }
+
+  #receive(event) {
+    this.#backoff.reset();
+    this.#seq = event.seq;
+    if (event.type === "snapshot") this.#showStatus(event.status);
+    else if (event.type === "health") showHealth(event.status, event.checks ?? []);
+    else if (event.type === "models") this.#refresh();
+    else if (event.type === "session_opened") this.#showSessions(this.#sessions + 1);
+    else if (event.type === "session_closed") this.#showSessions(this.#sessions - 1);
+  }
+
+  #showStatus(status) {
+    const name = status.name ?? location.hostname;
+    const version = status.version ? `funasr-agent ${status.version}` : "funasr-agent";
+    byId("box-name").textContent = name;
+    document.title = `${name} · speech to text`;
+    byId("box-detail").textContent = [version, status.board].filter(Boolean).join(" · ");
+    byId("models").replaceChildren(...(status.models ?? []).map(modelRow));
+    this.#showSessions(status.sessions?.open ?? 0);
+  }
+
+  #showSessions(open) {
+    this.#sessions = Math.max(0, open);
+    byId("box-foot").textContent =
+      this.#sessions === 1 ? "1 stream open on this box" : `${this.#sessions} streams open on this box`;
+  }
+}
+
+function modelRow(model) {
+  const role = element("span", { className: "role", text: ROLE_WORDS[model.role] ?? model.role });
+  const name = element("span", { className: "model-id", text: model.id ?? "no usable model" });
+  const how = [model.variant, model.provider].filter(Boolean).join(" on ");
+  const row = element("li", { children: [role, name, element("span", { className: "quiet", text: how })] });
+  row.dataset.model = model.id ?? "";
+  row.dataset.role = model.role;
+  const refused = model.refused ?? [];
+  if (!model.id || refused.length) row.dataset.trouble = "true";
+  for (const { id, message } of refused) {
+    row.append(element("p", { className: "refused", text: `${id} was refused: ${message}` }));
+  }
+  if (model.id && refused.length) {
+    row.append(element("p", { className: "refused", text: `${model.id} serves in its place.` }));
+  }
+  return row;
+}
+
+/** The pill, and in words every check that is not fine. */
+function showHealth(state, checks) {
+  document.body.dataset.health = state;
+  byId("health-text").textContent = HEALTH_WORDS[state] ?? state;
+  const troubles = checks.filter((check) => check.status !== "ok");
+  const list = byId("problems");
+  const said = troubles.map(({ reason }) => reason).join("\n");
+  if (list.dataset.said === said) return; // saying it again would disturb a screen reader
+  list.dataset.said = said;
+  list.hidden = troubles.length === 0;
+  list.replaceChildren(
+    ...troubles.map(({ name, reason, status }) => {
+      const item = element("li", { text: reason });
+      item.dataset.check = name;
+      item.dataset.status = status;
+      return item;
+    }),
+  );
+}
+
+/** The JSON of a path, also with status 503; null when the box can't be reached. */
+async function ask(path) {
+  try {
+    const answer = await fetch(path, { cache: "no-store" });
+    return answer.ok || answer.status === 503 ? await answer.json() : null;
+  } catch (error) {
+    console.info(`${path}: ${error.message}`);
+    return null;
+  }
+}
