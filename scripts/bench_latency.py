@@ -4,8 +4,8 @@
 
 Sends each clip in real time as 100 ms chunks over /api/v1/stream and prints, for partials and
 finals, the time from sending the last sample that the event needs to its arrival. A partial
-needs the audio up to its `end_ms`; a final needs, besides its segment, the silence that ends it,
-so the clock starts at the chunk after which `voice_stopped` came.
+needs the audio up to its `end_ms`, or, when the end of speech made it, the silence that said so; a
+final needs that silence too: there the clock starts at the chunk that brought `voice_stopped`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import soundfile
 RATE = 16000
 CHUNK = RATE // 10
 TAIL_S = 1.5
+CLOSING_S = 0.02
+"""A partial so shortly before `voice_stopped` is the flush of its segment."""
 
 
 async def main() -> None:
@@ -75,12 +77,21 @@ async def read(
     stopped_at: dict[int, float],
     late: dict[str, list[float]],
 ) -> None:
+    waiting: tuple[float, float] | None = None
+    """Arrival of the newest partial, and when the audio up to its end had been sent."""
     async for message in socket:
         event, now = json.loads(message.data), time.perf_counter()
+        if event["type"] == "ack":
+            continue
+        if waiting is not None:
+            arrival, needed_at = waiting
+            closes = event["type"] == "voice_stopped" and now - arrival < CLOSING_S
+            late["partial"].append(arrival - (max(sent.values()) if closes else needed_at))
+            waiting = None
         if event["type"] == "partial":
             needed = min((ms for ms in sent if ms >= event["end_ms"]), default=None)
             if needed is not None:
-                late["partial"].append(now - sent[needed])
+                waiting = now, sent[needed]
         elif event["type"] == "voice_stopped":
             stopped_at[event["segment_id"]] = max(sent.values())
         elif event["type"] == "final" and event["segment_id"] in stopped_at:

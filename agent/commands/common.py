@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from agent.config import Config, find_config_file, load_config
+from agent.config import Config
+from agent.config_loader import find_config_file, load_config
 
 FINE = 0
 FAILED = 1

@@ -9,7 +9,8 @@ import os
 import yaml
 
 from agent.commands.common import FINE, config_file, config_from
-from agent.config import ENV_PREFIX, json_schema
+from agent.config import json_schema
+from agent.config_loader import ENV_PREFIX
 
 
 def config(args: argparse.Namespace) -> int:

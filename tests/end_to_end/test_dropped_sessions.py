@@ -17,7 +17,7 @@ import soundfile
 from tests.end_to_end.daemon import Daemon
 
 RATE = 16000
-WARM_UP = 400
+WARM_UP = 600
 """Until the allocator has what so many streams at once need of it."""
 GROUP = 10
 

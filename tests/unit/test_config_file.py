@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.config import Config, Listener, load_config
+from agent.config import Config, Listener
+from agent.config_loader import load_config
 
 FILE = Path(__file__).parents[2] / "config.yaml"
 FROM_THE_INSTALLATION = {"state_dir", "models.dir"}
@@ -77,3 +78,11 @@ def test_the_lines_are_in_the_order_of_the_schema(
     written: dict[str, Any], defaults: dict[str, Any]
 ) -> None:
     assert list(written) == list(defaults)
+
+
+def test_an_empty_unknown_section_is_named_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("strem: {}\n")
+    with pytest.raises(ConfigError) as raised:
+        load_config(file, {})
+    assert str(raised.value) == f"{file}: strem: unknown key; did you mean stream?"
