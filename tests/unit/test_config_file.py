@@ -10,6 +10,7 @@ import yaml
 
 from agent.config import Config, Listener
 from agent.config_loader import load_config
+from agent.errors import ConfigError
 
 FILE = Path(__file__).parents[2] / "config.yaml"
 FROM_THE_INSTALLATION = {"state_dir", "models.dir"}

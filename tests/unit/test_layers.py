@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "subtitles": {"types"},
     "joining": set(),
     "config": {"errors"},
+    "config_loader": {"errors", "config"},
     "audio": BASE,
     "protocols": BASE,
     "engine": BASE,
