@@ -73,6 +73,7 @@ class AgentStatus:
     def status(self) -> dict[str, Any]:
         """Body of /api/v1/status."""
         return {
+            "name": platform.node(),
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "board": board_name(),

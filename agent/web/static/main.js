@@ -45,6 +45,7 @@ class Page {
     if (obstacle) this.#complain(obstacle);
     this.#show(obstacle ? "blocked" : "idle");
     this.#talk.addEventListener("click", () => (this.#session ? this.#session.stop() : this.#start()));
+    window.addEventListener("pagehide", () => this.#session?.abandon());
     setInterval(() => this.#showKept(), KEPT_EVERY_MS);
   }
 

@@ -69,6 +69,11 @@ export class Session {
     this.#stream.stop();
   }
 
+  /** The page goes away. */
+  abandon() {
+    this.#stream?.abandon();
+  }
+
   #event(event, { sessionId, baseMs }) {
     const key = `${sessionId}/${event.segment_id}`;
     const startMs = baseMs + (event.start_ms ?? 0);

@@ -16,6 +16,8 @@ const ROLE_WORDS = {
   asr_offline: "Final text",
   punctuation: "Punctuation",
 };
+const PRODUCT = "funasr-agent";
+const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
 const POLL_MS = 15000; // the events socket says what changes; this catches what it may not tell
 
 export class BoxStatus {
@@ -60,8 +62,8 @@ export class BoxStatus {
   }
 
   #showStatus(status) {
-    const name = status.name ?? location.hostname;
-    const version = status.version ? `funasr-agent ${status.version}` : "funasr-agent";
+    const name = status.name ?? (LOOPBACK.test(location.hostname) ? PRODUCT : location.hostname);
+    const version = status.version && `${name === PRODUCT ? "version" : PRODUCT} ${status.version}`;
     byId("box-name").textContent = name;
     document.title = `${name} · speech to text`;
     byId("box-detail").textContent = [version, status.board].filter(Boolean).join(" · ");
@@ -71,8 +73,8 @@ export class BoxStatus {
 
   #showSessions(open) {
     this.#sessions = Math.max(0, open);
-    byId("box-foot").textContent =
-      this.#sessions === 1 ? "1 stream open on this box" : `${this.#sessions} streams open on this box`;
+    const words = { 0: "", 1: "1 stream open on this box" };
+    byId("box-foot").textContent = words[this.#sessions] ?? `${this.#sessions} streams open on this box`;
   }
 }
 

@@ -94,6 +94,12 @@ export class TranscriptionStream {
     else this.#pump();
   }
 
+  /** The page goes away: spare the box the wait for a client that won't come back. */
+  abandon() {
+    if (this.state === "live") this.#socket.send(JSON.stringify({ type: "stop" }));
+    this.#finish(null);
+  }
+
   /** Milliseconds of audio that the box has not acknowledged. */
   get keptMs() {
     return this.#toMs(this.#ring.end - this.#ring.start);

@@ -1,0 +1,184 @@
+"""The page against a stand-in agent: what it sends, shows and says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from agent.types import Int16
+from tests.gui_integration.conftest import OpenPage
+from tests.gui_integration.fake_agent import FakeAgent
+
+FRAME = 1600
+LOUD = 1000
+ALIKE = 0.98
+NO_16_KHZ = """
+const Native = window.AudioContext;
+window.AudioContext = class extends Native {
+  constructor(options) {
+    if (options?.sampleRate) throw new DOMException("no such rate", "NotSupportedError");
+    super({ sampleRate: 44100 });
+  }
+};
+"""
+
+
+def likeness(sent: Int16, played: Int16) -> float:
+    """How many of the loud frames sent occur in what was played, as a share.
+
+    Frame by frame, because a busy machine's fake microphone now and then skips a few ms.
+    """
+    frames = sent[: len(sent) // FRAME * FRAME].reshape(-1, FRAME).astype(float)
+    loud = [frame for frame in frames if np.sqrt(np.mean(frame**2)) > LOUD]
+    return float(np.mean([_best_match(frame, played.astype(float)) > ALIKE for frame in loud]))
+
+
+def _best_match(frame: NDArray[np.float64], played: NDArray[np.float64]) -> float:
+    """Highest normalised correlation of the frame with any stretch of `played`."""
+    size = len(played) + len(frame)
+    product = np.fft.rfft(played, size) * np.conj(np.fft.rfft(frame, size))
+    products = np.fft.irfft(product, size)[: len(played) - len(frame)]
+    energy = np.cumsum(np.square(np.concatenate([[0.0], played])))
+    stretches = (energy[len(frame) :] - energy[: -len(frame)])[: len(products)]
+    return float((products / np.sqrt(np.maximum(stretches, 1) * np.sum(frame**2))).max())
+
+
+def seconds_loud(samples: Int16) -> float:
+    """How long the audio is loud, in frames of 10 ms."""
+    frames = samples[: len(samples) // 160 * 160].reshape(-1, 160).astype(float)
+    return float(np.sum(np.sqrt(np.mean(frames**2, axis=1)) > LOUD)) / 100
+
+
+def assert_resembles(sent: Int16, wav: Path) -> None:
+    """The chirps of the wav arrived: alike in shape, level and length."""
+    played, _ = soundfile.read(wav, dtype="int16")
+    assert likeness(sent, played) > 0.8
+    assert abs(seconds_loud(sent) - seconds_loud(played)) < 0.2
+    assert abs(int(np.abs(sent).max()) - int(np.abs(played).max())) < 1000
+
+
+async def test_page_loads_without_console_error_or_foreign_request(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    visit = await open_page(fake_agent.url)
+    await visit.page.wait_for_selector('body[data-health="ok"]')
+    assert visit.console_errors == []
+    assert {urlsplit(url).netloc for url in visit.requests} == {f"127.0.0.1:{fake_agent.port}"}
+
+
+async def test_models_and_refusals_are_named(fake_agent: FakeAgent, open_page: OpenPage) -> None:
+    visit = await open_page(fake_agent.url)
+    row = visit.page.locator('[data-model="builtin-offline"]')
+    await row.wait_for()
+    text = await row.inner_text()
+    assert "int8" in text
+    assert "paraformer-zh was refused: model_quant.onnx: sha256 is 3f2a" in text
+
+
+async def test_health_events_change_what_the_page_says(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    visit = await open_page(fake_agent.url)
+    await visit.page.wait_for_selector('body[data-health="ok"]')
+    check = {"name": "canary", "status": "degraded", "reason": "no canary was decoded lately"}
+    fake_agent.health = {"status": "degraded", "checks": [check]}
+    await fake_agent.announce({"type": "health", "seq": 1, **fake_agent.health})
+    await visit.page.wait_for_selector('body[data-health="degraded"]')
+    assert await visit.page.inner_text("#problems") == check["reason"]
+
+
+async def test_microphone_arrives_whole_in_frames_of_100_ms(
+    fake_agent: FakeAgent, open_page: OpenPage, chirps: Path
+) -> None:
+    visit = await open_page(fake_agent.url, wav=chirps)
+    await visit.talk()
+    await visit.state("speech")
+    await visit.state("listening")
+    await visit.wait_finals(2)
+    await visit.talk()
+    await visit.state("idle")
+    stream = fake_agent.only_stream
+    assert stream.start["sample_rate"] == 16000
+    assert set(stream.frame_sizes[:-1]) == {FRAME}
+    assert stream.frame_sizes[-1] <= FRAME
+    assert not [event for event in stream.events if event["type"] == "gap"]
+    assert_resembles(stream.samples, chirps)
+    assert visit.console_errors == []
+
+
+async def test_other_context_rate_is_resampled_with_a_low_pass(
+    fake_agent: FakeAgent, open_page: OpenPage, chirps: Path
+) -> None:
+    visit = await open_page(fake_agent.url, wav=chirps, init_script=NO_16_KHZ)
+    await visit.talk()
+    await visit.wait_finals(2)
+    await visit.talk()
+    await visit.state("idle")
+    assert_resembles(fake_agent.only_stream.samples, chirps)
+
+
+async def test_final_replaces_partial_of_same_segment(
+    fake_agent: FakeAgent, open_page: OpenPage, chirps: Path
+) -> None:
+    visit = await open_page(fake_agent.url, wav=chirps)
+    await visit.talk()
+    partial = visit.page.locator('[data-final="false"] .text:not(:empty)').first
+    await partial.wait_for()
+    assert (await partial.inner_text()).startswith("partial of")
+    await visit.wait_finals(2)
+    await visit.talk()
+    await visit.state("idle")
+    finals = [e["text"] for e in fake_agent.only_stream.events if e["type"] == "final"]
+    assert await visit.page.locator("[data-segment-id] .text").all_text_contents() == finals
+
+
+async def test_round_trip_is_shown_while_live(
+    fake_agent: FakeAgent, open_page: OpenPage, chirps: Path
+) -> None:
+    visit = await open_page(fake_agent.url, wav=chirps)
+    await visit.talk()
+    await visit.page.locator("#round-trip", has_text=re.compile(r"^[0-9.]+ ms$")).wait_for()
+
+
+async def test_cut_connections_lose_and_double_nothing(
+    fake_agent: FakeAgent, open_page: OpenPage, chirps: Path
+) -> None:
+    fake_agent.drop_after = [8, 6, 11]
+    visit = await open_page(fake_agent.url, wav=chirps)
+    await visit.talk()
+    await visit.wait_finals(2, timeout_s=60)
+    await visit.talk()
+    await visit.state("idle")
+    stream = fake_agent.only_stream
+    assert fake_agent.connections == 4
+    assert not [event for event in stream.events if event["type"] == "gap"]
+    assert_resembles(stream.samples, chirps)
+    finals = [e["text"] for e in stream.events if e["type"] == "final"]
+    assert await visit.finals() == finals
+
+
+async def test_refused_start_is_told_in_the_words_of_the_box(
+    fake_agent: FakeAgent, open_page: OpenPage, chirps: Path
+) -> None:
+    fake_agent.refuse = {"code": "overloaded", "message": "100 streams are open already"}
+    visit = await open_page(fake_agent.url, wav=chirps)
+    await visit.talk()
+    await visit.page.wait_for_selector("#notice:not([hidden])")
+    assert await visit.page.inner_text("#notice") == "100 streams are open already"
+    await visit.state("idle")
+
+
+async def test_unreachable_box_is_said(fake_agent: FakeAgent, open_page: OpenPage) -> None:
+    visit = await open_page(fake_agent.url)
+    await visit.page.wait_for_selector('body[data-health="ok"]')
+    await visit.page.context.set_offline(True)
+    for viewer in list(fake_agent.viewers):
+        await viewer.close()
+    await visit.page.wait_for_selector('body[data-health="offline"]')
+    await visit.page.context.set_offline(False)
+    await visit.page.wait_for_selector('body[data-health="ok"]')

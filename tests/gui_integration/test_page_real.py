@@ -1,0 +1,85 @@
+"""The page of the real daemon with the embedded models: what one says is what one reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.end_to_end.daemon import Daemon
+from tests.gui_integration.conftest import RATE, OpenPage, write_wav
+
+CLIPS = Path(__file__).resolve().parent.parent / "data" / "clips"
+LEAD_S, TAIL_S = 1.5, 2.0
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with Daemon(tmp_path_factory.mktemp("daemon")) as running:
+        yield running
+
+
+def spoken(folder: Path, *names: str) -> Path:
+    """Clips with silence around each, as one wav."""
+    parts = [np.zeros(int(LEAD_S * RATE), np.int16)]
+    for name in names:
+        samples, rate = soundfile.read(CLIPS / name, dtype="int16")
+        assert rate == RATE
+        parts += [samples, np.zeros(int(TAIL_S * RATE), np.int16)]
+    return write_wav(folder / "spoken.wav", np.concatenate(parts))
+
+
+def transcribed(wav: Path) -> str:
+    """What the command line prints for it."""
+    command = [sys.executable, "-m", "agent", "transcribe", str(wav)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("clip", ["en-1.wav", "zh-2.wav"])
+async def test_page_reads_what_transcribe_prints(
+    daemon: Daemon, open_page: OpenPage, tmp_path: Path, clip: str
+) -> None:
+    wav = spoken(tmp_path, clip)
+    visit = await open_page(daemon.url, wav=wav)
+    await visit.page.wait_for_selector('body[data-health="ok"]')
+    await visit.talk()
+    await visit.state("speech")
+    await visit.wait_finals(1)
+    await visit.talk()
+    await visit.state("idle")
+    assert await visit.finals() == [transcribed(wav)]
+    assert await visit.page.locator('[data-final="false"]').count() == 0
+    assert visit.console_errors == []
+
+
+async def test_uploaded_file_reads_the_same(
+    daemon: Daemon, open_page: OpenPage, tmp_path: Path
+) -> None:
+    wav = spoken(tmp_path, "en-2.wav")
+    visit = await open_page(daemon.url)
+    await visit.page.set_input_files("#file", wav)
+    await visit.page.wait_for_selector('[data-upload="done"]')
+    assert await visit.finals() == [transcribed(wav)]
+
+
+async def test_file_that_is_no_audio_is_refused_in_words(
+    daemon: Daemon, open_page: OpenPage, tmp_path: Path
+) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("dear box")
+    visit = await open_page(daemon.url)
+    await visit.page.set_input_files("#file", letter)
+    await visit.page.wait_for_selector('[data-upload="error"]')
+    assert "letter.txt" in await visit.page.inner_text(".upload-words")
+
+
+async def test_models_in_use_are_shown(daemon: Daemon, open_page: OpenPage) -> None:
+    visit = await open_page(daemon.url)
+    for model in ("builtin-vad", "builtin-online", "builtin-offline"):
+        await visit.page.locator(f'[data-model="{model}"]').wait_for()
