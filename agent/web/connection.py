@@ -19,6 +19,8 @@ INBOX = 4
 """Messages read ahead of the worker; beyond it the client's TCP connection is slowed."""
 SEND_TIMEOUT_S = 30.0
 """A client that takes no data for so long is gone."""
+CANCEL_AGAIN_S = 1.0
+"""A task that has not ended so long after its cancellation is cancelled again."""
 _REASON_BYTES = 120
 """Longest close reason that fits a control frame."""
 _FRAME_REASONS: dict[int, bytes] = {
@@ -43,6 +45,14 @@ class _Socket(web.WebSocketResponse):
         """Close; aiohttp calls this too, for frames that it refuses."""
         reason = message or _FRAME_REASONS.get(code, b"")
         return await super().close(code=code, message=reason, drain=drain)
+
+
+async def cancel_all(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended, also those that lose a cancellation on the way."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
 
 class Connection:
@@ -107,11 +117,12 @@ class Connection:
 
     async def send_text(self, text: str) -> None:
         """Send; waits while the client is slow. Raises ConnectionError when it is gone."""
+        # Not asyncio.wait_for: before Python 3.12 it can swallow the cancellation of its caller.
+        cut_off = asyncio.get_running_loop().call_later(SEND_TIMEOUT_S, self._abort)
         try:
-            await asyncio.wait_for(self._ws.send_str(text), SEND_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            self._abort()
-            raise ConnectionResetError("the client takes no data") from None
+            await self._ws.send_str(text)
+        finally:
+            cut_off.cancel()
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a reason; idempotent."""
@@ -123,9 +134,7 @@ class Connection:
         """Runs to its end even when the server cancels the handler of a lost connection."""
 
         async def clean() -> None:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_all(*tasks)
             await self.on_closed()
 
         cleaning = asyncio.create_task(clean(), name="socket-clean-up")

@@ -11,7 +11,7 @@ from aiohttp import WSCloseCode, web
 from agent.errors import Overloaded
 from agent.pipeline.hub import Subscription
 from agent.protocols.base import read_index
-from agent.web.connection import Connection
+from agent.web.connection import Connection, cancel_all
 from agent.web.context import WebContext
 
 
@@ -36,8 +36,7 @@ class EventsConnection(Connection):
         if self._subscription is not None:
             self._subscription.close()
         if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
+            await cancel_all(self._sender)
 
     async def _send_events(self, subscription: Subscription) -> None:
         try:

@@ -13,7 +13,7 @@ from agent.errors import AgentError, ProtocolError, StreamFailed
 from agent.pipeline.service import LiveStream
 from agent.protocols.funasr_ws import Audio, Begin, End, FileBytes, FunasrReader, FunasrWriter
 from agent.types import StreamEvent, StreamFinished
-from agent.web.connection import Connection
+from agent.web.connection import Connection, cancel_all
 from agent.web.uploads import DECODERS, read_upload
 
 _TOO_BIG = 1009
@@ -158,8 +158,7 @@ class FunasrConnection(Connection):
             await stream.aclose()
         sender, self._sender = self._sender, None
         if sender is not None:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            await cancel_all(sender)
 
     def _drop_file(self) -> None:
         file, self._file = self._file, None

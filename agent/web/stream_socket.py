@@ -19,7 +19,7 @@ from agent.protocols.events import (
     parse_client_message,
 )
 from agent.types import StreamError, StreamFinished
-from agent.web.connection import Connection
+from agent.web.connection import Connection, cancel_all
 
 OWNERS: web.AppKey[dict[str, Any]] = web.AppKey("owners", dict[str, Any])
 """Resume id -> the `StreamConnection` that came last: only it may leave the stream to expire."""
@@ -62,8 +62,7 @@ class StreamConnection(Connection):
     async def on_closed(self) -> None:
         """Leave the stream to its client's next socket."""
         if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
+            await cancel_all(self._sender)
         if self._stream is None:
             return
         owners = self._request.app[OWNERS]
