@@ -124,7 +124,9 @@ class Agent:
             await lane.close(LANE_STOP_S)
 
     def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_failure)
+        self._tasks.append(task)
 
     async def _load_and_watch(self) -> None:
         """Load the models off the loop, prove them, then keep the canary going."""
@@ -180,6 +182,11 @@ class Agent:
                 self.hub.publish("health", report)
                 last = report
             await asyncio.sleep(1.0)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the task %s ended by a failure", task.get_name(), exc_info=error)
 
 
 def _canary_clip(loaded: LoadedModels, folders: list[Path]) -> Int16:

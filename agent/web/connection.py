@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
@@ -53,6 +53,21 @@ async def cancel_all(*tasks: asyncio.Task[None]) -> None:
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+
+
+class Finishing(Protocol):
+    """A stream that can be told that its audio has ended."""
+
+    async def finish(self) -> None:
+        """No more audio."""
+
+
+async def finish_and_send(stream: Finishing | None, sender: asyncio.Task[None] | None) -> None:
+    """End a stream's audio and wait until its sender has sent the last event."""
+    if stream is not None:
+        await stream.finish()
+    if sender is not None:
+        await asyncio.wait({sender})
 
 
 class Connection:

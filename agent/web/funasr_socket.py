@@ -13,7 +13,7 @@ from agent.errors import AgentError, ProtocolError, StreamFailed
 from agent.pipeline.service import LiveStream
 from agent.protocols.funasr_ws import Audio, Begin, End, FileBytes, FunasrReader, FunasrWriter
 from agent.types import StreamEvent, StreamFinished
-from agent.web.connection import Connection, cancel_all
+from agent.web.connection import Connection, cancel_all, finish_and_send
 from agent.web.uploads import DECODERS, read_upload
 
 _TOO_BIG = 1009
@@ -60,10 +60,7 @@ class FunasrConnection(Connection):
 
     async def on_stop(self) -> None:
         """Finish the stream that is open and wait for its finals to be sent."""
-        if self._stream is not None:
-            await self._stream.finish()
-        if self._sender is not None:
-            await asyncio.wait({self._sender})
+        await finish_and_send(self._stream, self._sender)
 
     async def on_closed(self) -> None:
         """Drop the stream and the file."""

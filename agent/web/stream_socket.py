@@ -19,7 +19,7 @@ from agent.protocols.events import (
     parse_client_message,
 )
 from agent.types import StreamError, StreamFinished
-from agent.web.connection import Connection, cancel_all
+from agent.web.connection import Connection, cancel_all, finish_and_send
 
 OWNERS: web.AppKey[dict[str, Any]] = web.AppKey("owners", dict[str, Any])
 """Resume id -> the `StreamConnection` that came last: only it may leave the stream to expire."""
@@ -54,10 +54,7 @@ class StreamConnection(Connection):
 
     async def on_stop(self) -> None:
         """Finish the stream and wait for its finals to be sent."""
-        if self._stream is not None:
-            await self._stream.finish()
-        if self._sender is not None:
-            await asyncio.wait({self._sender})
+        await finish_and_send(self._stream, self._sender)
 
     async def on_closed(self) -> None:
         """Leave the stream to its client's next socket."""
