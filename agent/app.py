@@ -8,35 +8,40 @@ import logging
 import signal
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 from aiohttp import web
 
-from agent.assembly import engine_settings, model_folders, role_lists, session_settings
+from agent.assembly import model_store, session_settings
 from agent.audio.media import MediaReader
 from agent.config import Config
-from agent.errors import AgentError, ModelLoadError
+from agent.errors import AgentError, StoreBusy
 from agent.ops.canary import Canary
 from agent.ops.logs import set_up_logging
 from agent.ops.metrics import Metrics
 from agent.ops.status import AgentStatus
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
+from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import Limits, TranscriptionService
 from agent.protocols.events import describe
-from agent.store.model_set import LoadedModels, load_models
-from agent.types import SAMPLE_RATE, Int16
+from agent.store.lock import StoreLock
+from agent.store.model_set import LoadedModels
+from agent.types import SAMPLE_RATE, Int16, ModelSet
 from agent.web.application import build_application
 from agent.web.context import WebContext
-from agent.web.listeners import open_listeners
+from agent.web.listeners import open_listeners, open_local_socket
 
 _log = logging.getLogger(__name__)
 
 LANE_STOP_S = 5.0
 """Time that a lane gets for the job at work when the daemon stops."""
+STORE_WAIT_S = 30.0
+"""Time that the start waits for a command that is changing the model store."""
+STORE_RETRY_S = 0.5
 CANARY_MS = 3000
 """Longest part of a golden clip that the canary decodes."""
 
@@ -86,8 +91,15 @@ class Agent:
             self.service, config.stream.resume_s, config.stream.resume_events
         )
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
-        self.status = AgentStatus(config, self.service, self._canary, self.metrics)
+        store = model_store(config)
+        self.keeper = ModelKeeper(
+            store, self.service, self._sing, self._models_changed, self._hold_store
+        )
+        self.status = AgentStatus(config, self.service, self._canary, self.metrics, store)
+        self._held = ExitStack()
+        self._holds_store = False
         self._runner: web.AppRunner | None = None
+        self._socket: Path | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> list[str]:
@@ -100,11 +112,13 @@ class Agent:
             streams=self.streams,
             hub=self.hub,
             status=self.status,
+            keeper=self.keeper,
             started=time.time(),
         )
         self._runner = web.AppRunner(build_application(context), access_log=None)
         await self._runner.setup()
         addresses = await open_listeners(self._runner, self._config)
+        self._socket = await open_local_socket(self._runner, self._config)
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._spawn("models", self._load_and_watch())
@@ -113,6 +127,10 @@ class Agent:
 
     async def stop(self) -> None:
         """Flush finals, close the sockets, end the lanes."""
+        if self._socket is not None:
+            # While it is still ours: later it could be that of the next agent.
+            with suppress(OSError):
+                self._socket.unlink()
         if self._runner is not None:
             await self._runner.cleanup()
         await self.service.stop(self._config.shutdown.timeout_s)
@@ -122,56 +140,54 @@ class Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for lane in (self._online, self._offline):
             await lane.close(LANE_STOP_S)
+        self._held.close()
 
     def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_tell_failure)
         self._tasks.append(task)
 
+    def _hold_store(self) -> None:
+        """Keep other processes from changing the store. Raises StoreBusy, AgentError."""
+        if not self._holds_store:
+            self._held.enter_context(StoreLock(self._config.state_dir))
+            self._holds_store = True
+
+    async def _await_store(self) -> None:
+        """Let a command finish its change; without the lock the agent serves all the same."""
+        deadline = time.monotonic() + STORE_WAIT_S
+        while True:
+            try:
+                return await asyncio.to_thread(self._hold_store)
+            except StoreBusy as error:
+                if time.monotonic() > deadline:
+                    _log.warning("models are loaded beside a change: %s", error.message)
+                    return None
+                await asyncio.sleep(STORE_RETRY_S)
+            except AgentError as error:
+                _log.warning("models can't be changed: %s", error.message)
+                return None
+
     async def _load_and_watch(self) -> None:
         """Load the models off the loop, prove them, then keep the canary going."""
-        clip = await self.load()
-        if clip is not None:
-            await self._canary.keep_singing(lambda: self.service.models, clip)
-
-    async def load(self) -> Int16 | None:
-        """Verify and load the models of every role; the canary's clip when they can serve."""
-        config = self._config
-        loaded = await asyncio.to_thread(
-            load_models, role_lists(config), model_folders(config), engine_settings(config)
-        )
-        for role, refusals in loaded.refusals.items():
-            for refusal in refusals:
-                _log.error("%s: refused %s", role, refusal)
-        try:
-            models = loaded.model_set()
-            clip = await asyncio.to_thread(_canary_clip, loaded, model_folders(config))
-            await self._canary.sing(models, clip)
-        except ModelLoadError as error:
-            self._refuse(loaded, error.message)
-            return None
-        except Exception as error:  # noqa: BLE001 - a model may fail in any way; the page must serve
-            _log.exception("the models were loaded but can't recognise")
-            self._refuse(loaded, f"the models fail when they run: {error}")
-            return None
-        self.status.loaded(loaded)
-        self.service.use(models)
-        self._publish_models()
+        await self._await_store()
+        await self.keeper.load()
         # What lives as long as the process is taken out of the collector's sight: it then looks
         # at what streams leave behind more often, and memory stays level.
         gc.collect()
         gc.freeze()
-        _log.info("ready: %s", ", ".join(f"{r} {i}" for r, i in loaded.ids.items()))
-        return clip
+        await self._canary.keep_singing(lambda: self.service.models)
 
-    def _refuse(self, loaded: LoadedModels, reason: str) -> None:
-        _log.error("nothing can be transcribed: %s", reason)
-        self.status.loaded(loaded, reason)
-        self.service.unavailable(f"no usable model: {reason}")
-        self._publish_models()
+    async def _sing(self, models: ModelSet, loaded: LoadedModels) -> None:
+        clip = await asyncio.to_thread(_canary_clip, loaded)
+        await self._canary.prove(models, clip)
 
-    def _publish_models(self) -> None:
+    def _models_changed(self, serving: Serving) -> None:
+        self.status.serves(serving)
         self.hub.publish("models", {"models": self.status.models()})
+        if not serving.problem:
+            ids = serving.loaded.ids.items()
+            _log.info("ready: %s", ", ".join(f"{role} {model}" for role, model in ids))
 
     async def _tell_health(self) -> None:
         """Publish the health whenever it changes."""
@@ -189,15 +205,14 @@ def _tell_failure(task: asyncio.Task[None]) -> None:
         _log.error("the task %s ended by a failure", task.get_name(), exc_info=error)
 
 
-def _canary_clip(loaded: LoadedModels, folders: list[Path]) -> Int16:
+def _canary_clip(loaded: LoadedModels) -> Int16:
     """Golden audio of a recogniser in use, shape [n]; a second of silence where none has one."""
     for role in ("asr_offline", "asr_online"):
         entry = loaded.roles.get(role)
-        if entry is None or entry.manifest is None or entry.manifest.golden is None:
+        if entry is None or entry.found is None or entry.found.manifest.golden is None:
             continue
-        for parent in folders:
-            path = parent / entry.id / entry.manifest.golden.audio
-            with suppress(AgentError, OSError):
-                blocks = list(MediaReader(path).blocks())
-                return np.concatenate(blocks)[: CANARY_MS * SAMPLE_RATE // 1000]
+        path = entry.found.folder / entry.found.manifest.golden.audio
+        with suppress(AgentError, OSError):
+            blocks = list(MediaReader(path).blocks())
+            return np.concatenate(blocks)[: CANARY_MS * SAMPLE_RATE // 1000]
     return np.zeros(SAMPLE_RATE, np.int16)

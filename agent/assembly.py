@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from agent.config import Config
 from agent.engine.base import EngineSettings
 from agent.engine.session import SessionSettings
+from agent.errors import ConfigError, ConfigProblem, ModelError
 from agent.store.roles import Role
+from agent.store.store import ModelStore, StoreSettings
 
 
-def model_folders(config: Config) -> list[Path]:
-    """Where models are looked for, in order."""
-    return [config.models.dir]
+def store_settings(config: Config) -> StoreSettings:
+    """Where the model store is, and what of the configuration it needs."""
+    return StoreSettings(
+        shipped=config.models.dir,
+        state=config.state_dir,
+        lists=role_lists(config),
+        engine=engine_settings(config),
+        provider=config.inference.provider,
+        trusted_keys=config.models.trusted_keys,
+        max_bundle_bytes=config.models.max_bundle_mb << 20,
+    )
+
+
+def model_store(config: Config) -> ModelStore:
+    """The model store. Raises ConfigError for a trusted key that can't be read."""
+    try:
+        return ModelStore(store_settings(config))
+    except ModelError as error:
+        problem = ConfigProblem("models.trusted_keys", error.message)
+        raise ConfigError([problem]) from None
 
 
 def role_lists(config: Config) -> dict[Role, list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from agent import __version__
 from agent.commands import common
-from agent.errors import AgentError, ConfigError, NotReady, Overloaded
+from agent.errors import AgentError, ConfigError, ModelError, NotReady, Overloaded, StoreBusy
 from agent.subtitles import FORMATS
 
 
@@ -27,11 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             common.complain(str(problem))
         return common.BAD_CONFIG
-    except (Overloaded, NotReady) as error:
+    except (Overloaded, NotReady, StoreBusy) as error:
         common.complain(error.message)
         return common.TEMPORARY
     except AgentError as error:
-        common.complain(error.message)
+        level = error.level if isinstance(error, ModelError) else ""
+        common.complain(f"{error.message} (level: {level})" if level else error.message)
         return common.FAILED
     except KeyboardInterrupt:
         return common.INTERRUPTED
@@ -54,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_transcribe(commands)
+    _add_models(commands)
+    _add_doctor(commands)
     _add_config(commands)
     return parser
 
@@ -85,6 +88,56 @@ def _add_transcribe(commands: argparse._SubParsersAction[argparse.ArgumentParser
     common.add_config_arguments(parser)
 
 
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "models", help="install, verify and choose models", description="The models of this box."
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=text, description=text)
+        common.add_config_arguments(action)
+        return action
+
+    action = add("list", "the models of this box, their state and what they serve")
+    action.add_argument("--json", action="store_true", help="as JSON")
+    action = add("verify", "look at all models (or one) on every level, and at their speed")
+    action.add_argument("id", nargs="?", metavar="ID", help="model, with or without @sha8")
+    action.add_argument("--json", action="store_true", help="as JSON")
+    action = add("install", "install a bundle, a model folder, or a folder of a FunASR export")
+    action.add_argument("path", metavar="BUNDLE|FOLDER", help="- reads a bundle from stdin")
+    action.add_argument("--id", metavar="ID", help="id for a FunASR export that is not a known one")
+    action = add("remove", "remove an installed model that nothing uses")
+    action.add_argument("id", metavar="ID", help="model, with or without @sha8")
+    action = add("use", "serve a role with a model; what served before stays for rollback")
+    action.add_argument("choice", metavar="ROLE=ID", help="for example asr_offline=paraformer-zh")
+    action = add("rollback", "serve a role with the model that served it before")
+    action.add_argument("role", metavar="ROLE", help="vad, asr_online, asr_offline or punctuation")
+    action = add("bundle", "write models into one file, to carry to another box")
+    action.add_argument("ids", nargs="+", metavar="ID", help="model, with or without @sha8")
+    action.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".tar, or .tar.zst to compress it"
+    )
+    action = add("fetch", "download a published model from a mirror and install it here")
+    action.add_argument("id", metavar="ID", help="id of a known model")
+    action.add_argument("--mirror", metavar="URL", help="instead of models.mirror")
+    action.add_argument("--to", metavar="DIR", help="only download, into this folder")
+    action = add("keygen", "make a key pair for signing models: NAME.key and NAME.pub")
+    action.add_argument("name", metavar="NAME")
+    action = add("sign", "sign a model folder or an installed model")
+    action.add_argument("model", metavar="ID|FOLDER")
+    action.add_argument("--key", required=True, metavar="FILE", help="the private key")
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "look over this box, or over another one on the network; exit 1 for a failure"
+    parser = commands.add_parser("doctor", help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--url", metavar="URL", help="another box, for example http://box:8080")
+    parser.add_argument("--token", metavar="TOKEN", help="the other box's access token")
+    common.add_config_arguments(parser)
+
+
 def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "config", help="show or check the configuration", description="The configuration."
@@ -109,6 +162,14 @@ def _dispatch(args: argparse.Namespace) -> int:
         from agent.commands.transcribe import transcribe
 
         return transcribe(args)
+    if args.command == "models":
+        from agent.commands.models import models
+
+        return models(args)
+    if args.command == "doctor":
+        from agent.commands.doctor import doctor
+
+        return doctor(args)
     from agent.commands.config import config
 
     return config(args)

@@ -57,9 +57,20 @@ class Models(Section):
         ["builtin-offline"], description="recogniser of whole segments (finals); empty: none"
     )
     punctuation: list[str] = Field(["none"], description="punctuation model; `none` ends the list")
+    trusted_keys: list[str] = Field(
+        [], description="Ed25519 public keys (PEM files); with any, unsigned models are refused"
+    )
+    max_bundle_mb: int = Field(8192, ge=1, description="largest bundle, unpacked")
+    mirror: str | None = Field(
+        None,
+        description="where `models fetch` downloads from: a URL with {name}, {revision} and {file}",
+    )
 
 
 class Inference(Section):
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: the faster of those that are proven to work on this box"
+    )
     online_threads: int = Field(
         1, ge=1, le=64, description="ONNX Runtime threads of the online lane (VAD, partials)"
     )

@@ -93,7 +93,7 @@ def _merge(
 ) -> None:
     for key, value in extra.items():
         path = f"{at}.{key}" if at else str(key)
-        if value is None and key not in ("run_dir", "cert", "key"):
+        if value is None and key not in ("run_dir", "cert", "key", "mirror"):
             continue  # an empty section in the file means its defaults
         if isinstance(value, dict):
             if not isinstance(tree.get(key), dict):

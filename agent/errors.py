@@ -48,6 +48,8 @@ class ModelError(AgentError):
     """A model can't be used. `file` names the offending file where there is one."""
 
     code = "model_error"
+    level = ""
+    """Level of verification that failed: `integrity`, `compatibility`, `function`; else empty."""
 
     def __init__(self, message: str, *, file: str = "") -> None:
         super().__init__(f"{file}: {message}" if file else message)
@@ -58,36 +60,102 @@ class ManifestError(ModelError):
     """manifest.yaml is missing, malformed or points outside its folder."""
 
     code = "bad_manifest"
+    level = "integrity"
 
 
 class IntegrityError(ModelError):
     """Level 1: a file is missing, has another size or another SHA-256."""
 
     code = "integrity"
+    level = "integrity"
+
+
+class SignatureError(IntegrityError):
+    """Level 1: the manifest is unsigned, or not signed by a trusted key."""
+
+    code = "signature"
 
 
 class CompatibilityError(ModelError):
     """Level 2: this runtime or this family can't run the graph."""
 
     code = "compatibility"
+    level = "compatibility"
+
+
+class RuntimeCrash(CompatibilityError):
+    """Level 2: the runtime died, or never came back, when the model was tried in a process of
+    its own."""
+
+    code = "runtime_crash"
 
 
 class GoldenMismatch(ModelError):
     """Level 3: the model runs but does not recognise its golden audio."""
 
     code = "golden_mismatch"
+    level = "function"
 
 
 class InferenceError(ModelError):
     """A loaded graph failed on an input."""
 
     code = "inference"
+    level = "function"
 
 
 class ModelLoadError(ModelError):
     """No model of a role's list could be loaded."""
 
     code = "model_load"
+
+
+class BundleError(ModelError):
+    """A bundle is malformed, hostile or larger than allowed; nothing of it is kept."""
+
+    code = "bad_bundle"
+
+
+class BundleTooLarge(BundleError):
+    """A bundle is larger than `models.max_bundle_mb`, packed or unpacked."""
+
+    code = "too_large"
+
+
+class AlreadyInstalled(ModelError):
+    """The same model is installed already, and sound."""
+
+    code = "already_installed"
+
+
+class ModelInUse(ModelError):
+    """A model that a role uses can't be removed."""
+
+    code = "in_use"
+
+
+class UnknownModel(ModelError):
+    """There is no model of this name here."""
+
+    code = "unknown_model"
+
+
+class FetchError(ModelError):
+    """A mirror did not give what was asked for; what came so far is kept for another try."""
+
+    code = "fetch"
+
+
+class NoSpace(AgentError):
+    """The disk has no room for what is to be written."""
+
+    code = "no_space"
+
+
+class StoreBusy(AgentError):
+    """Another process is changing the model store."""
+
+    code = "store_busy"
 
 
 class AudioDeviceError(AgentError):

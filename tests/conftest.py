@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_loading.tables import TABLES, lines
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -20,6 +22,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "soak" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have gathered for people to read."""
+    for title, rows in TABLES.items():
+        terminalreporter.section(title)
+        for line in lines(rows):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.assembly import engine_settings, model_folders, role_lists, session_settings
+from agent.assembly import model_store, session_settings
 from agent.config import Config
 from agent.engine.session import Session
 from agent.errors import CompatibilityError, StreamFailed
-from agent.store.loader import LoadModel, find_model
-from agent.store.model_set import LoadedModels, load_models
+from agent.store.model_set import LoadedModels
+from agent.store.refs import parse_ref
+from agent.store.roles import ROLES, Role
+from agent.store.store import ModelStore
 from agent.types import (
     Int16,
     ModelSet,
@@ -85,27 +87,25 @@ def load_recogniser(
     model: str | None,
     warn: Callable[[str], None],
     *,
-    load_model: LoadModel | None = None,
+    store: ModelStore | None = None,
 ) -> Recogniser:
     """Load what `transcribe` needs: VAD, the offline recogniser, punctuation.
 
     The streaming recogniser serves where no offline one can be used. `model` replaces the
     configured lists. Every refusal is handed to `warn`. Raises ModelError.
     """
-    folders = model_folders(config)
-    lists = role_lists(config)
+    store = store or model_store(config)
+    lists: dict[Role, list[str]] = {role: store.order(role) for role in ROLES}
     spare = lists.pop("asr_online")
     if model is not None:
-        manifest, _ = find_model(model, folders)
-        if manifest.task not in ("asr_offline", "asr_online"):
-            raise CompatibilityError(f"{model} is a model for {manifest.task}, it reads no speech")
-        offline = manifest.task == "asr_offline"
-        lists["asr_offline"] = [model] if offline else []
-        spare = [] if offline else [model]
-    settings = engine_settings(config)
-    loaded = load_models(lists, folders, settings, load_model=load_model)
+        task = store.library.find(parse_ref(model)).manifest.task
+        if task not in ("asr_offline", "asr_online"):
+            raise CompatibilityError(f"{model} is a model for {task}, it reads no speech")
+        lists["asr_offline"] = [model] if task == "asr_offline" else []
+        spare = [] if task == "asr_offline" else [model]
+    loaded = store.load(lists)
     if "asr_offline" not in loaded.roles and spare:
-        online = load_models({"asr_online": spare}, folders, settings, load_model=load_model)
+        online = store.load({"asr_online": spare})
         loaded = LoadedModels(
             {**loaded.roles, **online.roles}, {**loaded.failures, **online.failures}
         )

@@ -32,5 +32,7 @@ class EngineSettings:
     """ONNX Runtime intra-op threads."""
     provider: str = "cpu"
     """`cpu` or `cuda`."""
+    profile_dir: str = ""
+    """Folder that each graph writes a profile of its nodes to when it is dropped; empty: none."""
     vad: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the VAD's own post-processing parameters, by FunASR's names."""

@@ -21,6 +21,8 @@ Array = NDArray[Any]
 _FATAL_ONLY = 4
 """Errors reach the caller as exceptions; the runtime need not print them too."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDER_OPTIONS = {"cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
+"""The runtime's own choice for CUDA searches exhaustively at every new length of audio."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,34 @@ class Tensor:
         return size
 
 
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a family needs of an input or output."""
+
+    type: str | None = None
+    """Element type such as `float` or `int32`; None: any."""
+    shape: tuple[int | None, ...] | None = None
+    """Sizes in order, None for one that may vary; None as a whole: any number of axes."""
+
+    def mismatch(self, tensor: Tensor) -> str:
+        """Why `tensor` does not fit; empty when it does. A size that the graph leaves open fits."""
+        if self.type is not None and tensor.type != f"tensor({self.type})":
+            return f"is {tensor.type}, must be tensor({self.type})"
+        if self.shape is None:
+            return ""
+        pairs = zip(self.shape, tensor.shape, strict=False)
+        same_rank = len(self.shape) == len(tensor.shape)
+        if same_rank and all(w is None or not isinstance(f, int) or w == f for w, f in pairs):
+            return ""
+        found = [size if isinstance(size, int) else "?" for size in tensor.shape]
+        wanted = ["?" if size is None else size for size in self.shape]
+        return f"has the shape {_shape(found)}, must be {_shape(wanted)}"
+
+
+Specs = Mapping[str, TensorSpec]
+"""Inputs or outputs that a family needs, by name."""
+
+
 class Graph:
     """A loaded graph. Safe to run from several threads."""
 
@@ -57,24 +87,32 @@ class Graph:
             raise InferenceError(_first_line(error), file=self.name) from error
         return dict(zip(self.outputs, values, strict=True))
 
-    def require(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-        """Raises CompatibilityError naming the inputs and outputs that are not there."""
+    def require(self, inputs: Specs, outputs: Specs) -> None:
+        """Raises CompatibilityError naming everything that is missing or of another kind."""
+        problems: list[str] = []
         for kind, wanted, found in (
             ("input", inputs, self.inputs),
             ("output", outputs, self.outputs),
         ):
             missing = [name for name in wanted if name not in found]
             if missing:
-                raise CompatibilityError(
-                    f"the graph has no {kind} {', '.join(missing)}; it has {', '.join(found)}",
-                    file=self.name,
+                problems.append(
+                    f"the graph has no {kind} {', '.join(missing)}; it has {', '.join(found)}"
                 )
+            for name, spec in wanted.items():
+                if name in found and (reason := spec.mismatch(found[name])):
+                    problems.append(f"the {kind} {name} {reason}")
+        if problems:
+            raise CompatibilityError("; ".join(problems), file=self.name)
 
 
-def open_graph(data: bytes, *, name: str, threads: int, provider: str = "cpu") -> Graph:
+def open_graph(
+    data: bytes, *, name: str, threads: int, provider: str = "cpu", profile_dir: str = ""
+) -> Graph:
     """Load a graph from the bytes that were verified.
 
     `threads` are the intra-op threads of this graph's own pool; they do not spin while idle.
+    With `profile_dir` the graph writes a profile there when it is dropped.
     Raises CompatibilityError when the runtime refuses the graph.
     """
     options = onnxruntime.SessionOptions()
@@ -83,16 +121,38 @@ def open_graph(data: bytes, *, name: str, threads: int, provider: str = "cpu") -
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if profile_dir:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(profile_dir, name.replace("/", "_"))
     if provider not in _PROVIDERS:
         raise CompatibilityError(
             f"provider {provider!r} is unknown; known are {', '.join(_PROVIDERS)}", file=name
         )
+    wanted = _PROVIDERS[provider]
+    if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        # CUDA and cuDNN that came as Python packages lie where the loader does not look.
+        onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=[_PROVIDERS[provider]])
+        session = onnxruntime.InferenceSession(
+            data,
+            options,
+            providers=[(wanted, _PROVIDER_OPTIONS.get(provider, {}))],
+            enable_fallback=0,
+        )
     except Exception as error:
         raise CompatibilityError(
             f"ONNX Runtime {runtime_version()} can't load it: {_first_line(error)}", file=name
         ) from error
+    if wanted not in session.get_providers():
+        raise CompatibilityError(
+            f"ONNX Runtime put it on {', '.join(session.get_providers())} instead of {wanted}: "
+            "a library that the provider needs is missing or does not fit; "
+            "`funasr-agent doctor` says which",
+            file=name,
+        )
+    # The wrapper keeps the serialised graph in case it has to make the session again, which
+    # doubles the memory of a large model for good; this session is never made again.
+    session._model_bytes = b""
     return Graph(session, name)
 
 
@@ -109,6 +169,20 @@ def available_providers() -> list[str]:
 def int32(*values: int) -> NDArray[np.int32]:
     """A vector of lengths, as FunASR's graphs take them."""
     return np.array(values, np.int32)
+
+
+def require_finite(values: Array, name: str, *, file: str) -> None:
+    """Raises InferenceError when an output holds NaN, as graphs with damaged weights give."""
+    if values.size and np.isnan(values.max()):
+        raise InferenceError(
+            f"its output {name} is not a number (NaN): the weights are damaged, or this provider "
+            "computes them wrong; install the model again",
+            file=file,
+        )
+
+
+def _shape(sizes: list[Any]) -> str:
+    return "[" + ",".join(str(size) for size in sizes) + "]"
 
 
 def _tensor(node: Any) -> Tensor:

@@ -17,7 +17,7 @@ def read_config(files: ModelFiles) -> dict[str, Any]:
     """config.yaml of the model. Raises ManifestError when it is no mapping."""
     try:
         config = yaml.safe_load(files.read("config.yaml"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"is not YAML: {error}", file="config.yaml") from None
     if not isinstance(config, dict):
         raise ManifestError("is not a mapping", file="config.yaml")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from agent.pipeline.lanes import Lane
 from agent.types import Int16, ModelSet, StreamOptions
 
@@ -29,6 +31,7 @@ class Canary:
         self._period_s = period_s
         self._clock = clock
         self._last_success: float | None = None
+        self._clip: Int16 = np.zeros(0, np.int16)
         self.failure = ""
         """Why the last run failed; empty after a success."""
 
@@ -40,22 +43,28 @@ class Canary:
     async def sing(self, models: ModelSet, clip: Int16) -> None:
         """Decode the clip once. Raises what a model raises."""
         try:
-            await self._online.run(partial(_read_live, models, clip))
-            await self._offline.run(partial(_read_whole, models, clip))
+            await self.prove(models, clip)
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
             raise
-        self.failure, self._last_success = "", self._clock()
 
-    async def keep_singing(self, models: Callable[[], ModelSet | None], clip: Int16) -> None:
-        """Decode the clip every period until cancelled; a failure is logged and kept."""
+    async def prove(self, models: ModelSet, clip: Int16) -> None:
+        """As `sing`, with models that do not serve yet: their failure says nothing of those that
+        do."""
+        await self._online.run(partial(_read_live, models, clip))
+        await self._offline.run(partial(_read_whole, models, clip))
+        self.failure, self._last_success, self._clip = "", self._clock(), clip
+
+    async def keep_singing(self, models: Callable[[], ModelSet | None]) -> None:
+        """Decode the last clip that was decoded, every period until cancelled; a failure is logged
+        and kept."""
         while True:
             await asyncio.sleep(self._period_s)
             current = models()
             if current is None:
                 continue
             try:
-                await self.sing(current, clip)
+                await self.sing(current, self._clip)
             except Exception:  # noqa: BLE001 - kept in `failure`, shown by health
                 _log.error("the canary was not decoded: %s", self.failure)
 

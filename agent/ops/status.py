@@ -15,8 +15,11 @@ from agent.config import Config
 from agent.ops.canary import Canary
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
+from agent.store.loader import LoadedRole, Refusal
 from agent.store.model_set import LoadedModels
+from agent.store.store import ModelStore
 
 _REQUIRED = ("vad",)
 
@@ -25,21 +28,32 @@ class AgentStatus:
     """Gathers the state of the parts; owner of what was loaded."""
 
     def __init__(
-        self, config: Config, service: TranscriptionService, canary: Canary, metrics: Metrics
+        self,
+        config: Config,
+        service: TranscriptionService,
+        canary: Canary,
+        metrics: Metrics,
+        store: ModelStore,
     ) -> None:
         self._config = config
         self._service = service
         self._canary = canary
         self._metrics = metrics
+        self._store = store
         self._loaded: LoadedModels | None = None
         self._problem = ""
+        self._store_problems: Sequence[str] = ()
         self._started = time.monotonic()
-        self._monitor = HealthMonitor([self._models_check, self._lanes_check, self._canary_check])
+        self._monitor = HealthMonitor(
+            [self._models_check, self._store_check, self._lanes_check, self._canary_check]
+        )
         self._add_gauges()
 
-    def loaded(self, models: LoadedModels, problem: str = "") -> None:
-        """Models have been loaded; `problem` says why they don't suffice."""
-        self._loaded, self._problem = models, problem
+    def serves(self, serving: Serving) -> None:
+        """Other models serve, or more is known of them."""
+        models = serving.loaded
+        self._loaded, self._problem = models, serving.problem
+        self._store_problems = serving.store_problems
         labels = {
             str(role): ModelLabels(r.id, r.variant.name if r.variant else "", r.provider)
             for role, r in models.roles.items()
@@ -90,21 +104,7 @@ class AgentStatus:
         """The model of each role, and what was refused before it."""
         if self._loaded is None:
             return []
-        rows = []
-        for role, loaded in self._loaded.roles.items():
-            rows.append(
-                {
-                    "role": role,
-                    "id": loaded.id,
-                    "family": loaded.manifest.family if loaded.manifest else None,
-                    "variant": loaded.variant.name if loaded.variant else None,
-                    "provider": loaded.provider or None,
-                    "sha256": loaded.sha256 or None,
-                    "load_time_s": round(loaded.load_time_s, 3),
-                    "state": "in use",
-                    "refused": _refused(loaded.refusals),
-                }
-            )
+        rows = [self._role_row(loaded) for loaded in self._loaded.roles.values()]
         for role, failure in self._loaded.failures.items():
             rows.append(
                 {
@@ -115,6 +115,23 @@ class AgentStatus:
                 }
             )
         return rows
+
+    def _role_row(self, loaded: LoadedRole) -> dict[str, Any]:
+        choice = loaded.chosen.choice if loaded.chosen else None
+        return {
+            "role": loaded.role,
+            "id": loaded.id,
+            "ref": str(loaded.ref),
+            "family": loaded.manifest.family if loaded.manifest else None,
+            "variant": loaded.variant.name if loaded.variant else None,
+            "provider": loaded.provider or None,
+            "sha256": loaded.sha256 or None,
+            "pinned": self._store.is_pinned(loaded.found) if loaded.found else None,
+            "load_time_s": round(loaded.load_time_s, 3),
+            "state": "in use",
+            "refused": _refused(loaded.refusals),
+            "choice": choice.to_json() if choice else None,
+        }
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Body and content type of /metrics."""
@@ -136,15 +153,25 @@ class AgentStatus:
         for role, loaded in self._loaded.roles.items():
             name = f"model_{role}"
             if loaded.refusals:
-                reasons = "; ".join(str(refusal) for refusal in loaded.refusals)
+                reasons = "; ".join(_with_level(refusal) for refusal in loaded.refusals)
                 reason = f"{loaded.id} serves in place of a refused model: {reasons}"
                 found.append((name, Finding(Status.DEGRADED, reason)))
             else:
-                found.append((name, Finding(Status.OK, f"{loaded.id} serves")))
+                unpinned = loaded.found is not None and not self._store.is_pinned(loaded.found)
+                says = " (unpinned: its hashes are not on the list of known models)"
+                reason = f"{loaded.id} serves{says if unpinned else ''}"
+                found.append((name, Finding(Status.OK, reason)))
         for role, failure in self._loaded.failures.items():
             status = Status.FAILING if role in _REQUIRED else Status.DEGRADED
             found.append((f"model_{role}", Finding(status, failure.message)))
         return found
+
+    def _store_check(self) -> Sequence[tuple[str, Finding]]:
+        """What the store says of itself, and what the last `models verify` found."""
+        problems = self._store_problems
+        if problems:
+            return [("model_store", Finding(Status.DEGRADED, "; ".join(problems)))]
+        return [("model_store", Finding(Status.OK, "no model is known to be damaged or slow"))]
 
     def _lanes_check(self) -> Sequence[tuple[str, Finding]]:
         stuck = self._stuck_lane()
@@ -185,8 +212,12 @@ class AgentStatus:
         metrics.gauge("temperature_celsius", "Hottest sensor", temperature_c)
 
 
-def _refused(refusals: Sequence[Any]) -> list[Mapping[str, str]]:
-    return [{"id": r.id, "code": r.code, "message": r.message} for r in refusals]
+def _refused(refusals: Sequence[Refusal]) -> list[Mapping[str, str]]:
+    return [{"id": r.id, "level": r.level, "code": r.code, "message": r.message} for r in refusals]
+
+
+def _with_level(refusal: Refusal) -> str:
+    return f"{refusal} (level: {refusal.level})" if refusal.level else str(refusal)
 
 
 def board_name() -> str:

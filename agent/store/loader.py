@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agent.engine.base import EngineSettings, ModelFiles
-from agent.errors import AgentError, CompatibilityError, ManifestError, ModelLoadError
-from agent.store.manifest import Manifest, Variant, is_model_id, read_manifest
-from agent.store.names import MANIFEST_NAME
+from agent.errors import AgentError, CompatibilityError, ModelError, ModelLoadError
+from agent.store.box import require_runtime
+from agent.store.choices import ProviderChoice
+from agent.store.derive import derived_graphs
+from agent.store.golden import check_golden
+from agent.store.library import FoundModel, Library
+from agent.store.manifest import Manifest, Variant
+from agent.store.refs import ModelRef, parse_ref
 from agent.store.roles import NO_MODEL, Role
-from agent.store.verify import read_verified
+from agent.store.verify import VerifiedModel, read_verified
 from agent.types import SAMPLE_RATE
 
 LoadModel = Callable[[str, ModelFiles, EngineSettings], Any]
 """family, verified bytes, settings -> the model."""
-SmokeRun = Callable[[Role, Any], None]
+CheckModel = Callable[[Role, Any, VerifiedModel], object]
 """Tries a freshly loaded model; whatever it raises refuses the model."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a model is to run on this box."""
+
+    variant: Variant
+    provider: str
+    derived: Path | None = None
+    """Folder of the derived graphs that replace the variant's own."""
+    choice: ProviderChoice | None = None
+    """The proof behind it."""
+
+
+ChooseVariant = Callable[[Role, FoundModel, EngineSettings], Chosen]
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,8 @@ class Refusal:
     code: str
     """Code of the error (`integrity`, `bad_manifest`, ...)."""
     message: str
+    level: str = ""
+    """Level of verification that it failed: integrity, compatibility, function; else empty."""
 
     def __str__(self) -> str:
         return f"{self.id}: {self.message}"
@@ -43,14 +65,36 @@ class LoadedRole:
     model: Any
     """As `agent.types` names it for the role; None when the list ended in `none`."""
     id: str
-    manifest: Manifest | None
-    variant: Variant | None
-    provider: str
-    sha256: str
-    """Of manifest.yaml, and through it of every file of the model."""
+    found: FoundModel | None
+    chosen: Chosen | None
     load_time_s: float
-    """Verification, loading and smoke run of this model, without the refused ones."""
+    """Verification, loading and golden check of this model, without the refused ones."""
     refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Its manifest."""
+        return self.found.manifest if self.found else None
+
+    @property
+    def variant(self) -> Variant | None:
+        """The variant in use."""
+        return self.chosen.variant if self.chosen else None
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use; empty without a model."""
+        return self.chosen.provider if self.chosen else ""
+
+    @property
+    def sha256(self) -> str:
+        """Of manifest.yaml, and through it of every file of the model; empty without a model."""
+        return self.found.manifest.sha256 if self.found else ""
+
+    @property
+    def ref(self) -> ModelRef:
+        """Exact name of the model; `none` without one."""
+        return self.found.ref if self.found else ModelRef(self.id)
 
 
 class NoUsableModel(ModelLoadError):
@@ -66,85 +110,77 @@ class NoUsableModel(ModelLoadError):
 def load_role(
     role: Role,
     ids: Sequence[str],
-    folders: Sequence[Path],
+    library: Library,
     settings: EngineSettings,
     *,
+    choose: ChooseVariant | None = None,
     load_model: LoadModel | None = None,
-    smoke: SmokeRun | None = None,
+    check: CheckModel = check_golden,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LoadedRole:
-    """The first model of `ids` that can be verified and loaded.
+    """The first model of `ids` (`id` or `id@sha8`) that passes every level and can be loaded.
 
-    Each id is looked for in `folders`, in order. `settings.provider` chooses the variant.
-    Raises NoUsableModel when all are refused.
+    `choose` says with which variant (default: the first for `settings.provider`). Raises
+    NoUsableModel when all are refused.
     """
-    load = load_model or _load_by_engine
     refusals: list[Refusal] = []
-    for model_id in ids:
-        if model_id == NO_MODEL and role == "punctuation":
-            return LoadedRole(role, None, NO_MODEL, None, None, "", "", 0.0, tuple(refusals))
+    for name in ids:
+        if name == NO_MODEL and role == "punctuation":
+            return LoadedRole(role, None, NO_MODEL, None, None, 0.0, tuple(refusals))
         started = clock()
         try:
-            manifest, folder = find_model(model_id, folders)
-            variant = choose_variant(manifest, role, settings.provider)
-            with read_verified(manifest, folder, variant) as files:
-                model = load(manifest.family, files, settings)
-            if smoke is not None:
-                smoke(role, model)
+            found = library.find(parse_ref(name))
+            require_fit(found.manifest, role)
+            chosen = (choose or first_variant)(role, found, settings)
+            model = _load(role, found, chosen, settings, load_model or _load_by_engine, check)
         except AgentError as error:
-            refusals.append(Refusal(model_id, error.code, error.message))
+            level = error.level if isinstance(error, ModelError) else ""
+            refusals.append(Refusal(name, error.code, error.message, level))
         except Exception as error:  # noqa: BLE001 - a graph can fail in the runtime in any way
             reason = f"{type(error).__name__}: {error}"
-            refusals.append(Refusal(model_id, ModelLoadError.code, f"can't be loaded: {reason}"))
+            refusals.append(Refusal(name, ModelLoadError.code, f"can't be loaded: {reason}"))
         else:
-            return LoadedRole(
-                role,
-                model,
-                model_id,
-                manifest,
-                variant,
-                variant.provider,
-                manifest.sha256,
-                clock() - started,
-                tuple(refusals),
-            )
+            took = clock() - started
+            return LoadedRole(role, model, found.ref.id, found, chosen, took, tuple(refusals))
     raise NoUsableModel(role, tuple(refusals))
 
 
-def find_model(model_id: str, folders: Sequence[Path]) -> tuple[Manifest, Path]:
-    """Manifest and folder of a model. Raises ManifestError when it is not there or malformed."""
-    if not is_model_id(model_id):
-        raise ManifestError(
-            f"{model_id!r} is not a model id (lower-case letters, digits, '.', '_' and '-')"
-        )
-    for parent in folders:
-        folder = parent / model_id
-        if not (folder / MANIFEST_NAME).exists():
-            continue
-        manifest = read_manifest(folder)
-        if manifest.id != model_id:
-            raise ManifestError(
-                f"the id is {manifest.id!r}, the folder is {model_id!r}; they must be the same",
-                file=f"{model_id}/{MANIFEST_NAME}",
-            )
-        return manifest, folder
-    places = ", ".join(str(parent / model_id) for parent in folders)
-    raise ManifestError(f"no {MANIFEST_NAME} in {places}; install the model or change models.*")
-
-
-def choose_variant(manifest: Manifest, role: Role, provider: str) -> Variant:
-    """The first variant for `provider`. Raises CompatibilityError when the model can't serve."""
+def require_fit(manifest: Manifest, role: Role) -> None:
+    """Raises CompatibilityError when the model can't serve in this role, or not on this box."""
     if manifest.task != role:
         raise CompatibilityError(f"its task is {manifest.task}, it can't serve as {role}")
     if manifest.sample_rate != SAMPLE_RATE:
         raise CompatibilityError(
             f"it is made for {manifest.sample_rate} Hz, the agent works at {SAMPLE_RATE} Hz"
         )
-    for variant in manifest.variants:
-        if variant.provider == provider:
-            return variant
-    has = ", ".join(sorted({variant.provider for variant in manifest.variants}))
-    raise CompatibilityError(f"it has no variant for {provider}, only for {has}")
+    require_runtime(manifest.requires.onnxruntime)
+
+
+def first_variant(role: Role, found: FoundModel, settings: EngineSettings) -> Chosen:
+    """The first variant for `settings.provider`. Raises CompatibilityError without one."""
+    for variant in found.manifest.variants:
+        if variant.provider == settings.provider:
+            return Chosen(variant, variant.provider)
+    has = ", ".join(sorted({variant.provider for variant in found.manifest.variants}))
+    raise CompatibilityError(f"it has no variant for {settings.provider}, only for {has}")
+
+
+def _load(
+    role: Role,
+    found: FoundModel,
+    chosen: Chosen,
+    settings: EngineSettings,
+    load_model: LoadModel,
+    check: CheckModel,
+) -> Any:
+    settings = replace(settings, provider=chosen.provider)
+    manifest = found.manifest
+    derived = None if chosen.derived is None else derived_graphs(chosen.derived, manifest)
+    with read_verified(manifest, found.folder, chosen.variant, derived=derived) as files:
+        del derived
+        model = load_model(manifest.family, files, settings)
+        check(role, model, files)
+    return model
 
 
 def _load_by_engine(family: str, files: ModelFiles, settings: EngineSettings) -> Any:

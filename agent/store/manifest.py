@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,8 @@ class Manifest:
     sample_rate: int = 16000
     requires: Requirements = Requirements()
     golden: GoldenClip | None = None
+    data: bytes = field(default=b"", repr=False, compare=False)
+    """The bytes of manifest.yaml, which a signature is over."""
 
     @property
     def sha8(self) -> str:
@@ -123,7 +126,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
             file=where,
         )
     reader = _Reader(tree, folder)
-    manifest = reader.manifest(hashlib.sha256(data).hexdigest())
+    manifest = reader.manifest(data)
     if reader.problems:
         raise ManifestError("; ".join(reader.problems), file=where)
     return manifest
@@ -137,7 +140,7 @@ class _Reader:
         self.folder = folder
         self.problems: list[str] = []
 
-    def manifest(self, sha256: str) -> Manifest:
+    def manifest(self, data: bytes) -> Manifest:
         model_id = self._text("id")
         if model_id and not is_model_id(model_id):
             self._wrong("id", model_id, "lower-case letters, digits, '.', '_' and '-'")
@@ -151,7 +154,8 @@ class _Reader:
             task=task,
             files=files,
             variants=self._variants(files),
-            sha256=sha256,
+            sha256=hashlib.sha256(data).hexdigest(),
+            data=data,
             languages=self._languages(),
             license=self._text("license"),
             source=self._source(),
@@ -222,7 +226,12 @@ class _Reader:
         return tuple(value)
 
     def _source(self) -> dict[str, str]:
-        return {str(k): str(v) for k, v in self._mapping_or_empty("source").items()}
+        source = self._mapping_or_empty("source")
+        for key, value in source.items():
+            if isinstance(value, dict | list | set | tuple):
+                self._wrong(f"source.{key}", value, "text")
+                return {}
+        return {str(k): str(v) for k, v in source.items()}
 
     def _requires(self) -> Requirements:
         tree = self._mapping_or_empty("requires")
@@ -305,5 +314,6 @@ def _is_segments(value: object) -> bool:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    # Aliases can make a value that is endless when it is written out.
+    text = repr(value) if isinstance(value, str) else reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

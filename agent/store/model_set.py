@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from agent.engine.base import EngineSettings
 from agent.errors import ModelLoadError
+from agent.store.golden import check_golden
+from agent.store.library import Library
 from agent.store.loader import (
+    CheckModel,
+    ChooseVariant,
     LoadedRole,
     LoadModel,
     NoUsableModel,
     Refusal,
-    SmokeRun,
     load_role,
 )
 from agent.store.roles import ROLES, Role
@@ -66,11 +68,12 @@ class LoadedModels:
 
 def load_models(
     lists: Mapping[Role, Sequence[str]],
-    folders: Sequence[Path],
+    library: Library,
     settings: Mapping[Role, EngineSettings],
     *,
+    choose: ChooseVariant | None = None,
     load_model: LoadModel | None = None,
-    smoke: SmokeRun | None = None,
+    check: CheckModel = check_golden,
 ) -> LoadedModels:
     """Load each role of `lists`; a role that fails does not keep the others from loading."""
     roles: dict[Role, LoadedRole] = {}
@@ -83,10 +86,11 @@ def load_models(
             roles[role] = load_role(
                 role,
                 ids,
-                folders,
+                library,
                 settings.get(role, EngineSettings()),
+                choose=choose,
                 load_model=load_model,
-                smoke=smoke,
+                check=check,
             )
         except NoUsableModel as failure:
             failures[role] = failure

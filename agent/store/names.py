@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MANIFEST_NAME = "manifest.yaml"
+SIGNATURE_NAME = "manifest.yaml.sig"
 
 
 def unsafe_name(name: str) -> str:
@@ -15,8 +16,8 @@ def unsafe_name(name: str) -> str:
         return "is absolute or not portable; write it relative to the folder, with '/'"
     if any(part in ("", ".", "..") for part in name.split("/")):
         return "leaves the model's folder or is not in its plain form"
-    if name == MANIFEST_NAME:
-        return "is the manifest itself, which can't state its own hash"
+    if name in (MANIFEST_NAME, SIGNATURE_NAME):
+        return "is the manifest itself or its signature, which can't state their own hash"
     return ""
 
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from agent.errors import IntegrityError, ManifestError, ModelError
+from agent.store.embedded import EMBEDDED
 from agent.store.manifest import ListedFile, Manifest, Variant
+from agent.store.safe_open import Unfit, open_inside
 
 _BLOCK = 1 << 20
-_REPAIR = "install the bundle again"
 
 
 class VerifiedModel:
@@ -26,10 +27,23 @@ class VerifiedModel:
     runtime has taken them, so that they are not held twice.
     """
 
-    def __init__(self, manifest: Manifest, variant: Variant, contents: dict[str, bytes]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        variant: Variant,
+        contents: dict[str, bytes],
+        derived: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """`derived`: graphs by role that replace those of the variant, verified as well."""
         self.manifest = manifest
         self.variant = variant
         self._contents = contents
+        self._derived = dict(derived or {})
+
+    @property
+    def graph_roles(self) -> tuple[str, ...]:
+        """Roles of the variant's graphs."""
+        return tuple(self.variant.graphs)
 
     @property
     def model_id(self) -> str:
@@ -48,6 +62,8 @@ class VerifiedModel:
 
     def graph(self, role: str) -> bytes:
         """Bytes of a graph of the variant. Raises ManifestError when it has none of that role."""
+        if role in self._derived:
+            return self._derived[role]
         name = self.variant.graphs.get(role)
         if name is None:
             raise ManifestError(
@@ -58,7 +74,7 @@ class VerifiedModel:
 
     def release(self) -> None:
         """Drop all bytes; idempotent. Reading is an error from here on."""
-        self._contents = {}
+        self._contents, self._derived = {}, {}
 
     def __enter__(self) -> VerifiedModel:
         return self
@@ -79,23 +95,30 @@ class VerifiedModel:
 
 
 def read_verified(
-    manifest: Manifest, folder: Path, variant: Variant | None = None
+    manifest: Manifest,
+    folder: Path,
+    variant: Variant | None = None,
+    *,
+    derived: Mapping[str, bytes] | None = None,
 ) -> VerifiedModel:
     """Read and verify every file that the manifest lists; each is read once.
 
-    Kept are the side files and the graphs of `variant` (none: the first); the graphs of other
-    variants are hashed in blocks and dropped. Raises IntegrityError naming every bad file.
+    Kept are the side files and the graphs of `variant` (none: the first), unless `derived` ones
+    replace them; all other graphs are hashed in blocks and dropped. Raises IntegrityError naming
+    every bad file.
     """
     chosen = variant or manifest.variants[0]
     graphs = {name for v in manifest.variants for name in v.graphs.values()}
-    dropped = graphs - set(chosen.graphs.values())
+    used = {name for role, name in chosen.graphs.items() if role not in (derived or {})}
+    dropped = graphs - used
+    repair = f"install the {'agent' if manifest.id in EMBEDDED else 'bundle'} again"
     contents: dict[str, bytes] = {}
     failures: list[tuple[str, str]] = []
     for name, listed in manifest.files.items():
         try:
             data = _read(folder, name, listed, keep=name not in dropped)
-        except _Unfit as unfit:
-            failures.append((name, f"{unfit}; {_REPAIR}"))
+        except Unfit as unfit:
+            failures.append((name, f"{unfit}; {repair}"))
         else:
             if data is not None:
                 contents[name] = data
@@ -103,18 +126,14 @@ def read_verified(
         first, reason = failures[0]
         others = [f"{name}: {why}" for name, why in failures[1:]]
         raise IntegrityError("\n".join([reason, *others]), file=first)
-    return VerifiedModel(manifest, chosen, contents)
-
-
-class _Unfit(Exception):
-    """A file is not what the manifest says."""
+    return VerifiedModel(manifest, chosen, contents, derived)
 
 
 def _read(folder: Path, name: str, listed: ListedFile, *, keep: bool) -> bytes | None:
-    with _open_inside(folder, name) as file:
+    with open_inside(folder, name) as file:
         status = os.fstat(file.fileno())
         if status.st_size != listed.size:
-            raise _Unfit(f"size is {status.st_size}, manifest says {listed.size}")
+            raise Unfit(f"size is {status.st_size}, manifest says {listed.size}")
         try:
             if keep:
                 data: bytes | None = file.read(listed.size)
@@ -122,9 +141,9 @@ def _read(folder: Path, name: str, listed: ListedFile, *, keep: bool) -> bytes |
             else:
                 data, digest = None, _hash_blocks(file)
         except OSError as error:
-            raise _Unfit(f"can't be read ({error.strerror})") from None
+            raise Unfit(f"can't be read ({error.strerror})") from None
     if digest != listed.sha256:
-        raise _Unfit(f"sha256 is {digest[:8]}..., manifest says {listed.sha256[:8]}...")
+        raise Unfit(f"sha256 is {digest[:8]}..., manifest says {listed.sha256[:8]}...")
     return data
 
 
@@ -133,38 +152,3 @@ def _hash_blocks(file: BinaryIO) -> str:
     while block := file.read(_BLOCK):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _open_inside(folder: Path, name: str) -> BinaryIO:
-    """Open a regular file below `folder` without following a link at any step.
-
-    Each step is opened relative to the one before, so a folder that is swapped for a link
-    meanwhile is refused as well. O_NONBLOCK: a FIFO must not hang the start.
-    """
-    *folders, last = name.split("/")
-    at = -1
-    try:
-        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part in folders:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below = os.open(part, flags, dir_fd=at)
-            os.close(at)
-            at = below
-        before = os.stat(last, dir_fd=at, follow_symlinks=False)
-        if stat.S_ISLNK(before.st_mode):
-            raise _Unfit("is a symbolic link, a model's files must lie in its own folder")
-        if not stat.S_ISREG(before.st_mode):
-            raise _Unfit("is not a regular file")
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(last, flags, dir_fd=at)
-    except FileNotFoundError:
-        raise _Unfit("is missing") from None
-    except OSError as error:
-        raise _Unfit(f"can't be opened ({error.strerror})") from None
-    finally:
-        if at >= 0:
-            os.close(at)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _Unfit("is not a regular file")
-    return os.fdopen(fd, "rb")

@@ -186,16 +186,19 @@ class Connection:
                 await self.on_message(message.data)
                 self._busy, self._heard = False, time.monotonic()
         except ProtocolError as error:
-            await self.refuse(error)
-            await self.close(error.close_code, error.message)
+            await self._refuse(error, error.close_code)
         except (Overloaded, NotReady) as error:
-            await self.refuse(error)
-            await self.close(WSCloseCode.TRY_AGAIN_LATER, error.message)
+            await self._refuse(error, WSCloseCode.TRY_AGAIN_LATER)
         except ConnectionError:
             self._abort()
         except Exception as error:  # noqa: BLE001 - ends this socket only
             _log.exception("a socket failed")
             await self.close(WSCloseCode.INTERNAL_ERROR, f"the agent failed: {error}")
+
+    async def _refuse(self, error: AgentError, close_code: int) -> None:
+        with suppress(ConnectionError):  # it may have gone before it was told
+            await self.refuse(error)
+        await self.close(close_code, error.message)
 
     async def refuse(self, error: AgentError) -> None:
         """Say why the socket will be closed; some protocols have a message for it."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.config import Config
 from agent.pipeline.hub import Hub
+from agent.pipeline.model_keeper import ModelKeeper
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
 
@@ -47,6 +48,7 @@ class WebContext:
     streams: StreamRegistry
     hub: Hub
     status: StatusSource
+    keeper: ModelKeeper
     started: float
     """UNIX time of the start."""
 

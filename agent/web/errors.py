@@ -7,7 +7,21 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from agent.errors import AgentError, MediaError, NotReady, Overloaded, ProtocolError
+from agent.errors import (
+    AgentError,
+    AlreadyInstalled,
+    BundleError,
+    BundleTooLarge,
+    MediaError,
+    ModelError,
+    ModelInUse,
+    NoSpace,
+    NotReady,
+    Overloaded,
+    ProtocolError,
+    StoreBusy,
+    UnknownModel,
+)
 from agent.protocols.openai import BadRequest, error_body
 
 _log = logging.getLogger(__name__)
@@ -33,18 +47,26 @@ class TooLarge(AgentError):
 
 def status_of(error: AgentError) -> int:
     """HTTP status for an error."""
-    if isinstance(error, TooLarge):
+    if isinstance(error, TooLarge | BundleTooLarge):
         return 413
     if isinstance(error, MediaError):
         return _MEDIA_STATUS.get(error.code, 422)
-    if isinstance(error, BadRequest | ProtocolError):
+    if isinstance(error, BadRequest | ProtocolError | BundleError):
         return 400
+    if isinstance(error, UnknownModel):
+        return 404
+    if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse):
+        return 409
+    if isinstance(error, NoSpace):
+        return 507
+    if isinstance(error, ModelError):
+        return 422
     return 503 if isinstance(error, Overloaded | NotReady) else 500
 
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every failure becomes `{"error": {"code", "message"}}`."""
+    """Every failure becomes `{"error": {"code", "message"}}`, a refused model's with `level`."""
     try:
         return await handler(request)
     except AgentError as error:
@@ -54,6 +76,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         elif isinstance(error, NotReady):
             headers["Retry-After"] = str(_NOT_READY_RETRY_S)
         body = error_body(error.code, error.message)
+        if isinstance(error, ModelError) and error.level:
+            body["error"]["level"] = error.level
         return web.json_response(body, status=status_of(error), headers=headers)
     except web.HTTPException as error:
         if error.status < 400:

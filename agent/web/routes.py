@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from agent.protocols.openai import model_list
+from agent.web import model_routes
 from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
@@ -37,7 +38,12 @@ def add_routes(app: web.Application) -> None:
             web.get("/readyz", ready),
             web.get("/metrics", metrics),
             web.get("/api/v1/status", status),
-            web.get("/api/v1/models", models),
+            web.get("/api/v1/models", model_routes.models),
+            web.post("/api/v1/models", model_routes.install),
+            web.post("/api/v1/models/{role}", model_routes.switch),
+            web.delete("/api/v1/models/{role}", model_routes.remove),
+            web.post("/api/v1/models/{role}/rollback", model_routes.rollback),
+            web.post("/api/v1/check", model_routes.verify),
             web.get("/v1/models", openai_models),
             web.post("/v1/audio/transcriptions", transcribe),
             web.static("/static", STATIC),
@@ -96,11 +102,6 @@ async def metrics(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Version, models in use, sessions, hardware."""
     return _json(request.app[CONTEXT].status.status())
-
-
-async def models(request: web.Request) -> web.Response:
-    """The model of each role and what was refused."""
-    return _json({"models": request.app[CONTEXT].status.models()})
 
 
 async def openai_models(request: web.Request) -> web.Response:

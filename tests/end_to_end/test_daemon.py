@@ -72,7 +72,7 @@ def test_a_damaged_model_is_refused_by_name_and_the_rest_serves(root: Path, tmp_
         assert (status, health["status"]) == (200, "degraded")
         check = next(c for c in health["checks"] if c["name"] == "model_asr_offline")
         assert "model_quant.onnx: sha256 is" in check["reason"]
-        refused = [row for row in daemon.get("/api/v1/models")[1]["models"] if row["refused"]]
+        refused = [row for row in daemon.get("/api/v1/models")[1]["roles"] if row["refused"]]
         assert refused[0]["refused"][0]["code"] == "integrity"
         assert "sha256" in daemon.log()
         got = asyncio.run(funasr(daemon.url, root / CLIP, "2pass"))

@@ -32,7 +32,14 @@ STATUS = {
     "version": "0.1.0",
     "board": "Test board",
     "models": [
-        {"role": "vad", "id": "builtin-vad", "variant": "int8", "provider": "cpu", "refused": []},
+        {
+            "role": "vad",
+            "id": "my-vad",
+            "variant": "int8",
+            "provider": "cpu",
+            "pinned": False,
+            "refused": [],
+        },
         {
             "role": "asr_offline",
             "id": "builtin-offline",

@@ -73,11 +73,15 @@ async def test_page_loads_without_console_error_or_foreign_request(
 
 async def test_models_and_refusals_are_named(fake_agent: FakeAgent, open_page: OpenPage) -> None:
     visit = await open_page(fake_agent.url)
+    unpinned = visit.page.locator('[data-model="my-vad"]')
+    await unpinned.wait_for()
+    assert "unpinned" in await unpinned.inner_text()
     row = visit.page.locator('[data-model="builtin-offline"]')
     await row.wait_for()
     text = await row.inner_text()
     assert "int8" in text
     assert "paraformer-zh was refused: model_quant.onnx: sha256 is 3f2a" in text
+    assert "unpinned" not in text
 
 
 async def test_health_events_change_what_the_page_says(

@@ -12,12 +12,18 @@ import pytest
 
 from agent.engine.base import EngineSettings, ModelFiles
 from agent.errors import CompatibilityError, ModelLoadError
+from agent.store.library import Library
 from agent.store.loader import NoUsableModel, load_role
 from agent.store.model_set import load_models
+from tests.fake_store import unchecked
 
 from .conftest import MakeModel, listed, write_manifest
 
 SETTINGS = EngineSettings()
+
+
+def library(folder: Path) -> Library:
+    return Library(folder / "installed", folder / "models")
 
 
 class Adder:
@@ -36,6 +42,9 @@ def load_adder(family: str, files: ModelFiles, settings: EngineSettings) -> Any:
     return Adder(files.graph("model"))
 
 
+ADDER: Any = {"load_model": load_adder, "check": unchecked}
+
+
 def spoil(folder: Path) -> None:
     data = bytearray((folder / "model_quant.onnx").read_bytes())
     data[-1] ^= 1
@@ -48,9 +57,9 @@ def test_the_first_sound_model_serves(make_model: MakeModel, tmp_path: Path) -> 
     loaded = load_role(
         "vad",
         ["one"],
-        [tmp_path / "models"],
+        library(tmp_path),
         SETTINGS,
-        load_model=load_adder,
+        **ADDER,
         clock=lambda: next(ticks),
     )
     assert loaded.model.add(2.0) == 3.0
@@ -67,9 +76,7 @@ def test_a_broken_model_is_refused_and_the_next_serves(
 ) -> None:
     spoil(make_model("one"))
     make_model("two", offset=5.0)
-    loaded = load_role(
-        "vad", ["one", "two"], [tmp_path / "models"], SETTINGS, load_model=load_adder
-    )
+    loaded = load_role("vad", ["one", "two"], library(tmp_path), SETTINGS, **ADDER)
     assert loaded.model.add(2.0) == 7.0
     assert [(r.id, r.code) for r in loaded.refusals] == [("one", "integrity")]
     assert "model_quant.onnx: sha256 is" in str(loaded.refusals[0])
@@ -85,7 +92,7 @@ def test_when_all_are_refused_every_reason_is_told(make_model: MakeModel, tmp_pa
     (make_model("renamed")).rename(tmp_path / "models" / "other-name")
     ids = ["one", "absent", "../one", "reader", "foreign", "slow", "gpu", "other-name", "none"]
     with pytest.raises(NoUsableModel) as caught:
-        load_role("vad", ids, [tmp_path / "models"], SETTINGS, load_model=load_adder)
+        load_role("vad", ids, library(tmp_path), SETTINGS, **ADDER)
     refusals = {r.id: (r.code, r.message) for r in caught.value.refusals}
     assert list(refusals) == ids
     assert refusals["one"][0] == "integrity"
@@ -124,7 +131,7 @@ def test_a_graph_that_the_runtime_refuses_is_a_refusal(
     }
     write_manifest(folder, manifest)
     with pytest.raises(NoUsableModel, match="can't be loaded: InvalidProtobuf") as caught:
-        load_role("vad", ["one"], [tmp_path / "models"], SETTINGS, load_model=load_adder)
+        load_role("vad", ["one"], library(tmp_path), SETTINGS, **ADDER)
     assert caught.value.refusals[0].code == "model_load"
 
 
@@ -132,17 +139,17 @@ def test_a_model_that_fails_its_smoke_run_is_refused(make_model: MakeModel, tmp_
     make_model("one")
     make_model("two", offset=5.0)
 
-    def smoke(role: str, model: Adder) -> None:
+    def check(role: str, model: Adder, files: object) -> None:
         if model.add(0.0) != 5.0:
             raise ValueError(f"{role} gives nonsense")
 
     loaded = load_role(
         "vad",
         ["one", "two"],
-        [tmp_path / "models"],
+        library(tmp_path),
         SETTINGS,
         load_model=load_adder,
-        smoke=smoke,
+        check=check,
     )
     assert loaded.id == "two"
     assert loaded.refusals[0].message == "can't be loaded: ValueError: vad gives nonsense"
@@ -153,9 +160,9 @@ def test_punctuation_may_end_in_none(make_model: MakeModel, tmp_path: Path) -> N
     loaded = load_role(
         "punctuation",
         ["marks", "none"],
-        [tmp_path / "models"],
+        library(tmp_path),
         SETTINGS,
-        load_model=load_adder,
+        **ADDER,
     )
     assert loaded.model is None
     assert loaded.id == "none"
@@ -164,13 +171,7 @@ def test_punctuation_may_end_in_none(make_model: MakeModel, tmp_path: Path) -> N
 
 def test_an_empty_list_is_told(tmp_path: Path) -> None:
     with pytest.raises(NoUsableModel, match="the list is empty"):
-        load_role("vad", [], [tmp_path], SETTINGS, load_model=load_adder)
-
-
-def test_the_first_folder_that_has_the_model_counts(make_model: MakeModel, tmp_path: Path) -> None:
-    make_model("one")
-    folders = [tmp_path / "installed", tmp_path / "models"]
-    assert load_role("vad", ["one"], folders, SETTINGS, load_model=load_adder).id == "one"
+        load_role("vad", [], library(tmp_path), SETTINGS, **ADDER)
 
 
 def test_bytes_are_released_after_loading(make_model: MakeModel, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_bytes_are_released_after_loading(make_model: MakeModel, tmp_path: Path)
         seen.append(files)
         return load_adder(family, files, settings)
 
-    load_role("vad", ["one"], [tmp_path / "models"], SETTINGS, load_model=load)
+    load_role("vad", ["one"], library(tmp_path), SETTINGS, load_model=load, check=unchecked)
     with pytest.raises(Exception, match="not kept"):
         seen[0].graph("model")
 
@@ -203,7 +204,7 @@ LISTS = {
 
 
 def test_all_roles_make_a_set(three: None, tmp_path: Path) -> None:
-    loaded = load_models(LISTS, [tmp_path / "models"], {}, load_model=load_adder)
+    loaded = load_models(LISTS, library(tmp_path), {}, **ADDER)
     models = loaded.model_set()
     assert isinstance(models.vad, Adder)
     assert models.punctuation is None
@@ -218,7 +219,7 @@ def test_all_roles_make_a_set(three: None, tmp_path: Path) -> None:
 
 def test_one_recogniser_is_enough(three: None, tmp_path: Path) -> None:
     spoil(tmp_path / "models" / "slow")
-    loaded = load_models(LISTS, [tmp_path / "models"], {}, load_model=load_adder)
+    loaded = load_models(LISTS, library(tmp_path), {}, **ADDER)
     models = loaded.model_set()
     assert models.online is not None
     assert models.offline is None
@@ -227,13 +228,13 @@ def test_one_recogniser_is_enough(three: None, tmp_path: Path) -> None:
 
 def test_without_a_vad_there_is_no_set(three: None, tmp_path: Path) -> None:
     spoil(tmp_path / "models" / "ears")
-    loaded = load_models(LISTS, [tmp_path / "models"], {}, load_model=load_adder)
+    loaded = load_models(LISTS, library(tmp_path), {}, **ADDER)
     assert list(loaded.failures) == ["vad"]
     with pytest.raises(ModelLoadError, match=r"no model of models\.vad can be used"):
         loaded.model_set()
 
 
 def test_without_a_recogniser_there_is_no_set(three: None, tmp_path: Path) -> None:
-    loaded = load_models({"vad": ["ears"]}, [tmp_path / "models"], {}, load_model=load_adder)
+    loaded = load_models({"vad": ["ears"]}, library(tmp_path), {}, **ADDER)
     with pytest.raises(ModelLoadError, match="neither a streaming nor an offline"):
         loaded.model_set()

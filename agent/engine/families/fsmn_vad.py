@@ -45,7 +45,8 @@ class FsmnVad:
                 "the graph keeps no state (no in_cache0): use the streaming export",
                 file=graph.name,
             )
-        graph.require((), tuple(f"out_{name}" for name in self._caches))
+        cache = ort.TensorSpec("float", (None, None, None, None))
+        graph.require({}, {f"out_{name}": cache for name in self._caches})
         classes = graph.outputs["logits"].shape[-1]
         highest = max(parameters.sil_pdf_ids, default=-1)
         if isinstance(classes, int) and not 0 <= highest < classes:
@@ -104,6 +105,7 @@ class FsmnVadStream:
         outputs = self._graph.run(feeds)
         for name, cache in self._caches.items():
             self._caches[name] = outputs[f"out_{name}"][:, :, -cache.shape[2] :]
+        ort.require_finite(outputs["logits"], "logits", file=self._graph.name)
         return self._decision.decide(outputs["logits"][0], self._levels.take(len(features)))
 
 
@@ -141,11 +143,16 @@ def load(files: ModelFiles, settings: EngineSettings) -> FsmnVad:
     frontend_conf = section(old, "frontend_conf") if old else section(config, "frontend_conf")
     published = section(config, "vadPostArgs") or section(config, "model_conf")
     parameters = VadParameters.from_config(published, settings.vad)
+    frontend = read_frontend(files, frontend_conf)
     graph = ort.open_graph(
         files.graph("model"),
         name=f"{files.model_id}/model",
         threads=settings.threads,
         provider=settings.provider,
+        profile_dir=settings.profile_dir,
     )
-    graph.require(("speech",), ("logits",))
-    return FsmnVad(graph, read_frontend(files, frontend_conf), parameters)
+    graph.require(
+        {"speech": ort.TensorSpec("float", (None, None, frontend.config.dim))},
+        {"logits": ort.TensorSpec("float", (None, None, None))},
+    )
+    return FsmnVad(graph, frontend, parameters)

@@ -55,6 +55,7 @@ class Paraformer:
             if _NO_TOKEN in error.message:
                 return Recognition("")
             raise
+        ort.require_finite(outputs["logits"], "logits", file=self._graph.name)
         best = outputs["logits"][0].argmax(axis=-1)
         ids = [int(i) for i in best if i not in DROPPED_IDS]
         ids = ids[: max(0, int(outputs["token_num"][0]) - self._bias)]
@@ -81,8 +82,18 @@ def load(files: ModelFiles, settings: EngineSettings) -> Paraformer:
         name=f"{files.model_id}/model",
         threads=settings.threads,
         provider=settings.provider,
+        profile_dir=settings.profile_dir,
     )
-    graph.require(("speech", "speech_lengths"), ("logits", "token_num"))
+    graph.require(
+        {
+            "speech": ort.TensorSpec("float", (None, None, frontend.config.dim)),
+            "speech_lengths": ort.TensorSpec("int32", (None,)),
+        },
+        {
+            "logits": ort.TensorSpec("float", (None, None, None)),
+            "token_num": ort.TensorSpec(None, (None,)),
+        },
+    )
     check_vocabulary(graph, tokens)
     bias = int(section(config, "model_conf").get("predictor_bias", 1))
     return Paraformer(graph, frontend, tokens, bias)

@@ -147,6 +147,7 @@ class ParaformerStream:
         encoded = parts.encoder.run(
             {"speech": window[None], "speech_lengths": ort.int32(len(window))}
         )
+        ort.require_finite(encoded["alphas"], "alphas", file=parts.encoder.name)
         alphas = encoded["alphas"][0].copy()
         alphas[: self._back] = 0.0
         alphas[self._back + self._hop :] = 0.0
@@ -163,6 +164,7 @@ class ParaformerStream:
         decoded = parts.decoder.run(feeds)
         for name, cache in self._caches.items():
             self._caches[name] = decoded[f"out_{name}"][:, :, -cache.shape[2] :]
+        ort.require_finite(decoded["logits"], "logits", file=parts.decoder.name)
         best = decoded["logits"][0].argmax(axis=-1)
         tokens = [parts.tokens[int(i)] for i in best if i not in DROPPED_IDS]
         self._read += [token for token in tokens if token not in SPECIAL_TOKENS]
@@ -194,20 +196,13 @@ def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
             name=f"{files.model_id}/{name}",
             threads=settings.threads,
             provider=settings.provider,
+            profile_dir=settings.profile_dir,
         )
         for name in GRAPHS
     )
-    encoder.require(("speech", "speech_lengths"), ("enc", "enc_len", "alphas"))
-    decoder.require(
-        ("enc", "enc_len", "acoustic_embeds", "acoustic_embeds_len"), ("logits", "sample_ids")
-    )
+    dim = _require_encoder(encoder, frontend.config.dim)
+    caches = _require_decoder(decoder, dim)
     check_vocabulary(decoder, tokens)
-    caches = {
-        name.removeprefix("in_"): (tensor.size(1), tensor.size(2))
-        for name, tensor in decoder.inputs.items()
-        if name.startswith("in_cache_")
-    }
-    decoder.require((), tuple(f"out_{name}" for name in caches))
     predictor = section(config, "predictor_conf")
     return ParaformerOnline(
         _Parts(
@@ -215,9 +210,50 @@ def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
             decoder=decoder,
             frontend=frontend,
             tokens=tokens,
-            dim=encoder.outputs["enc"].size(2),
+            dim=dim,
             threshold=float(predictor.get("threshold", 1.0)),
             tail_threshold=float(predictor.get("tail_threshold", 0.45)),
             caches=caches,
         )
     )
+
+
+def _require_encoder(encoder: ort.Graph, features: int) -> int:
+    """The size of an encoded frame."""
+    any_frames = (None, None, None)
+    encoder.require(
+        {
+            "speech": ort.TensorSpec("float", (None, None, features)),
+            "speech_lengths": ort.TensorSpec("int32", (None,)),
+        },
+        {
+            "enc": ort.TensorSpec("float", any_frames),
+            "enc_len": ort.TensorSpec("int32"),
+            "alphas": ort.TensorSpec("float", (None, None)),
+        },
+    )
+    return encoder.outputs["enc"].size(2)
+
+
+def _require_decoder(decoder: ort.Graph, dim: int) -> dict[str, tuple[int, int]]:
+    """The caches: name -> channels and frames."""
+    encoded = ort.TensorSpec("float", (None, None, dim))
+    decoder.require(
+        {
+            "enc": encoded,
+            "enc_len": ort.TensorSpec("int32", (None,)),
+            "acoustic_embeds": encoded,
+            "acoustic_embeds_len": ort.TensorSpec("int32", (None,)),
+        },
+        {"logits": ort.TensorSpec("float", (None, None, None)), "sample_ids": ort.TensorSpec()},
+    )
+    caches = {
+        name.removeprefix("in_"): (tensor.size(1), tensor.size(2))
+        for name, tensor in decoder.inputs.items()
+        if name.startswith("in_cache_")
+    }
+    cache = ort.TensorSpec("float", (None, None, None))
+    decoder.require(
+        {f"in_{name}": cache for name in caches}, {f"out_{name}": cache for name in caches}
+    )
+    return caches

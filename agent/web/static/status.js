@@ -81,12 +81,21 @@ export class BoxStatus {
 function modelRow(model) {
   const role = element("span", { className: "role", text: ROLE_WORDS[model.role] ?? model.role });
   const name = element("span", { className: "model-id", text: model.id ?? "no usable model" });
-  const how = [model.variant, model.provider].filter(Boolean).join(" on ");
+  const derived = model.choice?.derived ?? model.variant;
+  const how = [derived, model.provider].filter(Boolean).join(" on ");
   const row = element("li", { children: [role, name, element("span", { className: "quiet", text: how })] });
   row.dataset.model = model.id ?? "";
   row.dataset.role = model.role;
   const refused = model.refused ?? [];
   if (!model.id || refused.length) row.dataset.trouble = "true";
+  if (model.pinned === false) {
+    row.append(
+      element("p", {
+        className: "quiet unpinned",
+        text: "unpinned: its hashes are not on the list of known models",
+      }),
+    );
+  }
   for (const { id, message } of refused) {
     row.append(element("p", { className: "refused", text: `${id} was refused: ${message}` }));
   }

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
+from agent.assembly import store_settings
 from agent.commands.recogniser import Recogniser, load_recogniser
 from agent.config import Config, Models
 from agent.engine.base import EngineSettings, ModelFiles
-from agent.errors import CompatibilityError, ManifestError, ModelLoadError
+from agent.errors import CompatibilityError, ModelLoadError, UnknownModel
+from agent.store.store import ModelStore
 from agent.types import (
     Int16,
     Recognition,
@@ -23,6 +25,7 @@ from agent.types import (
     Transcript,
     VadBoundary,
 )
+from tests.fake_store import FakeTrials, unchecked
 
 
 class WholeStream:
@@ -109,7 +112,13 @@ def load(
     chosen = {"vad": ["ears"], "asr_online": ["fast"], "asr_offline": ["slow"], **lists}
     config = Config(models=Models(dir=folder, **chosen))  # type: ignore[arg-type]
     warnings: list[str] = []
-    return load_recogniser(config, model, warnings.append, load_model=load_fake), warnings
+    store = ModelStore(
+        store_settings(config.model_copy(update={"state_dir": folder / "state"})),
+        open_trials=FakeTrials(),
+        load_model=load_fake,
+        check=unchecked,
+    )
+    return load_recogniser(config, model, warnings.append, store=store), warnings
 
 
 def transcripts(recogniser: Recogniser) -> list[Transcript]:
@@ -172,7 +181,7 @@ def test_a_chosen_model_that_fails_is_not_replaced(folder: Path) -> None:
 def test_a_model_that_reads_no_speech_can_not_be_chosen(folder: Path) -> None:
     with pytest.raises(CompatibilityError, match="ears is a model for vad"):
         load(folder, "ears")
-    with pytest.raises(ManifestError, match=r"no manifest\.yaml in .*gone"):
+    with pytest.raises(UnknownModel, match=r"no manifest\.yaml in .*gone"):
         load(folder, "gone")
 
 
@@ -180,4 +189,4 @@ def test_without_any_recogniser_every_reason_is_told(folder: Path) -> None:
     with pytest.raises(ModelLoadError) as caught:
         load(folder, asr_offline=["odd"], asr_online=["gone"])
     assert "odd: this graph has no such input" in caught.value.message
-    assert "gone: no manifest.yaml" in caught.value.message
+    assert "gone is not here" in caught.value.message

@@ -11,6 +11,7 @@ import soundfile
 
 from agent.engine.base import EngineSettings
 from agent.engine.session import Session
+from agent.store.library import Library
 from agent.store.model_set import load_models
 from agent.types import Int16, ModelSet, RecognitionMode, SpeechSegment, StreamOptions, Transcript
 
@@ -23,7 +24,7 @@ def models(root: Path) -> ModelSet:
         "asr_offline": ["builtin-offline"],
     }
     settings = {role: EngineSettings() for role in lists}
-    return load_models(lists, [root / "models"], settings).model_set()
+    return load_models(lists, Library(root / "none", root / "models"), settings).model_set()
 
 
 def clips(root: Path) -> list[tuple[str, str]]:

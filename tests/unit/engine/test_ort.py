@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
 
-from agent.engine.ort import available_providers, open_graph, runtime_version
-from agent.errors import CompatibilityError
+from agent.engine.ort import (
+    TensorSpec,
+    available_providers,
+    open_graph,
+    require_finite,
+    runtime_version,
+)
+from agent.errors import CompatibilityError, InferenceError
 from tests.unit.engine.graphs import doubling_graph
 
 
@@ -29,11 +36,44 @@ def test_unknown_operator_is_refused():
 
 def test_missing_inputs_and_outputs_are_named():
     graph = open_graph(doubling_graph(), name="g", threads=1)
-    graph.require(("x",), ("y",))
-    with pytest.raises(CompatibilityError, match="input speech"):
-        graph.require(("speech",), ())
-    with pytest.raises(CompatibilityError, match="output logits"):
-        graph.require((), ("logits",))
+    graph.require({"x": TensorSpec("float", (None, 2))}, {"y": TensorSpec()})
+    with pytest.raises(CompatibilityError, match=r"no input speech.*; the graph has no output"):
+        graph.require({"speech": TensorSpec()}, {"logits": TensorSpec()})
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (TensorSpec("int32"), r"the input x is tensor\(float\), must be tensor\(int32\)"),
+        (TensorSpec("float", (None, 3)), r"the input x has the shape \[\?,2\], must be \[\?,3\]"),
+        (TensorSpec(None, (None,)), r"has the shape \[\?,2\], must be \[\?\]"),
+    ],
+)
+def test_an_input_of_another_kind_is_refused(spec, reason):
+    graph = open_graph(doubling_graph(), name="g", threads=1)
+    with pytest.raises(CompatibilityError, match=reason):
+        graph.require({"x": spec}, {})
+
+
+def test_an_axis_that_the_graph_leaves_open_takes_any_size():
+    graph = open_graph(doubling_graph(), name="g", threads=1)
+    graph.require({"x": TensorSpec("float", (7, 2))}, {})
+
+
+def test_outputs_that_are_not_numbers_are_told():
+    require_finite(np.float32([-np.inf, 1]), "logits", file="m")
+    require_finite(np.zeros((0, 3), np.float32), "logits", file="m")
+    with pytest.raises(InferenceError, match=r"m: its output logits is not a number"):
+        require_finite(np.float32([1, np.nan]), "logits", file="m")
+
+
+def test_the_serialised_graph_is_not_kept():
+    """A graph has hundreds of megabytes, and the runtime holds its own copy."""
+    data = doubling_graph()
+    before = sys.getrefcount(data)
+    graph = open_graph(data, name="g", threads=1)
+    assert sys.getrefcount(data) == before
+    assert graph.run({"x": np.float32([[1, 2]])})["y"].tolist() == [[2, 4]]
 
 
 def test_a_free_axis_has_no_size():

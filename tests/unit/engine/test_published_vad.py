@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.engine.base import EngineSettings
+from agent.store.library import Library
 from agent.store.loader import load_role
 from tests.unit.engine.graphs import SHARED
 
@@ -39,7 +40,7 @@ def load(tmp_path_factory):
         for source, name in ((graph, graph), (config, "config.yaml"), ("am.mvn", "am.mvn")):
             shutil.copyfile(MODEL / source, folder / name)
         (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest(folder, graph)))
-        role = load_role("vad", ["fsmn-vad"], [parent], EngineSettings())
+        role = load_role("vad", ["fsmn-vad"], Library(parent / "none", parent), EngineSettings())
         assert (role.id, role.refusals) == ("fsmn-vad", ())
         return role.model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +15,23 @@ from agent.config import Config
 from agent.engine.session import SessionSettings
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
+from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import Limits, TranscriptionService
 from agent.protocols.events import describe
+from agent.store.model_set import LoadedModels
+from agent.types import ModelSet
 from agent.web.application import build_application
 from agent.web.context import WebContext
+from tests.fake_store import FakeTrials, fake_store
 from tests.fakes import fake_models
+
+FAMILIES: dict[str, Any] = {
+    "fsmn_vad": fake_models().vad,
+    "paraformer": fake_models().offline,
+    "paraformer_online": fake_models().online,
+}
+"""What the store of the tests loads for a family."""
 
 
 class FakeStatus:
@@ -53,9 +65,12 @@ class FakeStatus:
 class Box:
     """The application and the parts behind it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, folder: Path) -> None:
         self.config = config
         self.status = FakeStatus()
+        self.shipped, self.state = folder / "models", folder / "state"
+        self.trials = FakeTrials()
+        self.families = dict(FAMILIES)
         self.online = Lane("online", 8)
         self.offline = Lane("offline", 8)
         self.service = TranscriptionService(
@@ -70,13 +85,32 @@ class Box:
         self.streams = StreamRegistry(
             self.service, config.stream.resume_s, config.stream.resume_events
         )
+        self.store = fake_store(
+            self.shipped,
+            self.state,
+            {"vad": ["ears"], "asr_offline": ["slow"]},
+            trials=self.trials,
+            load_model=lambda family, files, settings: self.families[family],
+            max_bundle_bytes=config.models.max_bundle_mb << 20,
+        )
+        self.serving: list[Serving] = []
+        self.keeper = ModelKeeper(self.store, self.service, self.sing, self.serving.append)
         self.client: TestClient[Any, Any]
+
+    async def sing(self, models: ModelSet, loaded: LoadedModels) -> None:
+        """The canary of the tests: always well."""
 
     async def start(self) -> None:
         self.online.start()
         self.offline.start()
         context = WebContext(
-            self.config, self.service, self.streams, self.service.hub, self.status, time.time()
+            self.config,
+            self.service,
+            self.streams,
+            self.service.hub,
+            self.status,
+            self.keeper,
+            time.time(),
         )
         self.client = TestClient(TestServer(build_application(context)))
         await self.client.start_server()
@@ -96,8 +130,8 @@ def settings() -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture
-async def box(settings: dict[str, Any]) -> AsyncIterator[Box]:
-    made = Box(Config.model_validate(settings))
+async def box(settings: dict[str, Any], tmp_path: Path) -> AsyncIterator[Box]:
+    made = Box(Config.model_validate(settings), tmp_path)
     await made.start()
     yield made
     await made.stop()

@@ -1,0 +1,171 @@
+"""The process behind `agent.store.trial`: one JSON request a line in, one JSON result a line out.
+
+`{"do": "try", ...}` verifies a variant at all three levels and times it; `{"do": "derive", ...}`
+makes a derived variant; `{"do": "probe", ...}` says whether a provider works. What kills this
+process kills nothing else.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import psutil
+
+from agent.engine.base import EngineSettings
+from agent.errors import AgentError, IntegrityError, ModelError, ModelLoadError
+from agent.store.derive import derivation_named, derive_variant, derived_graphs
+from agent.store.disk import Disk
+from agent.store.golden import check_golden
+from agent.store.manifest import Manifest, Variant, read_manifest
+from agent.store.roles import Role
+from agent.store.trial import refusal
+from agent.store.verify import VerifiedModel, read_verified
+
+Answer = dict[str, Any]
+_MAX_MESSAGE = 4000
+"""A manifest can list thousands of files, and each can be bad."""
+
+
+def main() -> int:
+    """Serve requests until standard input ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(int(os.environ.get("FUNASR_AGENT_TRIAL_NICE", "0")))
+    # The runtime's own messages must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _send(answers, _answer(_ACTIONS[request.pop("do")], request))
+    return 0
+
+
+def _answer(action: Callable[[Mapping[str, Any]], Answer], request: Mapping[str, Any]) -> Answer:
+    try:
+        return action(request)
+    except ModelError as error:
+        return _failure(error)
+    except AgentError as error:
+        return {"code": error.code, "message": error.message}
+    except Exception as error:  # noqa: BLE001 - a graph can fail in the runtime in any way
+        return _failure(ModelLoadError(f"can't be loaded: {type(error).__name__}: {error}"))
+
+
+def _failure(error: ModelError) -> Answer:
+    result = refusal(error)
+    message = result.message
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}..."
+    return {"code": result.code, "level": result.level, "message": message}
+
+
+def _send(answers: BinaryIO, answer: Answer) -> None:
+    answers.write(json.dumps(answer).encode() + b"\n")
+    answers.flush()
+
+
+def _try(request: Mapping[str, Any]) -> Answer:
+    manifest, folder, variant = _variant(request)
+    settings = EngineSettings(
+        threads=request["threads"], provider=request["provider"], vad=request["vad"]
+    )
+    started = time.perf_counter()
+    derived = derived_graphs(Path(request["derived"]), manifest) if request["derived"] else None
+    with read_verified(manifest, folder, variant, derived=derived) as files:
+        del derived
+        read_s = time.perf_counter() - started
+        _inspect(files)
+        before = psutil.Process().memory_info().rss
+        started = time.perf_counter()
+        model = _load(manifest, files, settings)
+        load_s = read_s + time.perf_counter() - started
+        memory = max(0, psutil.Process().memory_info().rss - before)
+        role = cast(Role, request["role"])
+        golden = check_golden(role, model, files, runs=request["runs"])
+        nodes, notes = _placement(manifest, files, settings, role)
+    return {
+        "load_s": round(load_s, 4),
+        "golden_s": round(golden.seconds, 5),
+        "audio_s": round(golden.audio_s, 3),
+        "memory_mb": round(memory / 2**20, 1),
+        "nodes": nodes,
+        "notes": notes,
+    }
+
+
+def _derive(request: Mapping[str, Any]) -> Answer:
+    manifest, folder, variant = _variant(request)
+    derivation = derivation_named(request["derivation"])
+    derive_variant(manifest, folder, variant, derivation, Path(request["target"]), Disk())
+    return {}
+
+
+def _variant(request: Mapping[str, Any]) -> tuple[Manifest, Path, Variant]:
+    folder = Path(request["folder"])
+    manifest = read_manifest(folder)
+    if manifest.sha256 != request["manifest_sha256"]:
+        raise IntegrityError(
+            "changed before it could be tried", file=f"{folder.name}/manifest.yaml"
+        )
+    return manifest, folder, next(v for v in manifest.variants if v.name == request["variant"])
+
+
+def _inspect(files: VerifiedModel) -> None:
+    """What the graphs need, before the runtime sees them."""
+    from agent.engine.placement import runtime_operators
+    from agent.store.inspect_graph import inspect_graph
+
+    operators = runtime_operators()
+    for role in files.graph_roles:
+        inspect_graph(files.graph(role), f"{files.model_id}/{role}", runtime=operators)
+
+
+def _load(manifest: Manifest, files: VerifiedModel, settings: EngineSettings) -> Any:
+    from agent.engine.families import load_model
+
+    return load_model(manifest.family, files, settings)
+
+
+def _placement(
+    manifest: Manifest, files: VerifiedModel, settings: EngineSettings, role: Role
+) -> tuple[dict[str, int], list[str]]:
+    """Nodes by provider, and what computes on the CPU, where another provider was asked for."""
+    if settings.provider == "cpu":
+        return {}, []
+    from agent.engine.placement import placement_of_profiles
+
+    with tempfile.TemporaryDirectory(prefix="funasr-agent-profile-") as folder:
+        model = _load(manifest, files, replace(settings, profile_dir=folder))
+        check_golden(role, model, files)
+        del model
+        gc.collect()
+        found = placement_of_profiles(Path(folder).iterdir())
+    heavy = [f"{name} ({found.cpu_counts[name]})" for name in found.heavy_cpu_ops]
+    return dict(found.nodes), heavy
+
+
+def _probe(request: Mapping[str, Any]) -> Answer:
+    from agent.engine.placement import probe_provider
+
+    state = probe_provider(request["provider"])
+    return {} if state.works else {"code": "not_usable", "message": state.reason}
+
+
+_ACTIONS: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+    "try": _try,
+    "derive": _derive,
+    "probe": _probe,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Exports FunASR models: architectures, seeded weights, graphs, reports."""
