@@ -131,6 +131,7 @@ class Agent:
             # While it is still ours: later it could be that of the next agent.
             with suppress(OSError):
                 self._socket.unlink()
+        self.keeper.store.abort()
         if self._runner is not None:
             await self._runner.cleanup()
         await self.service.stop(self._config.shutdown.timeout_s)

@@ -24,6 +24,7 @@ class FakeTrials:
         self.derived: list[Mapping[str, str]] = []
         self.derivation = TrialResult()
         self.probed = ""
+        self.aborted = False
 
     def __call__(self) -> FakeTrials:
         return self
@@ -41,6 +42,9 @@ class FakeTrials:
     def derive(self, request: Mapping[str, str], *, timeout_s: float) -> TrialResult:
         self.derived.append(request)
         return self.derivation
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def probe(self, provider: str, *, timeout_s: float) -> str:
         return self.probed

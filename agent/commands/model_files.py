@@ -116,15 +116,15 @@ def _install_stream(config: Config, stream: BinaryIO, size: int | None, *, what:
     with ByteProgress(f"installing {what}", size) as told:
         if daemon is not None:
             answer = daemon.upload("/api/v1/models", told.reading(stream), size)
-            rows = [(entry["ref"], entry["already"]) for entry in answer["installed"]]
+            rows = [(e["ref"], e["task"], e["already"]) for e in answer["installed"]]
         else:
             with StoreLock(config.state_dir):
                 installed = model_store(config).install(stream, progress=told.at)
-            rows = [(_ref(model), model.already) for model in installed]
-    for ref, already in rows:
-        print(f"{ref}: {'is installed already, and sound' if already else 'installed'}")
-    role = "ROLE"
-    print(f"`funasr-agent models use {role}={rows[0][0].partition('@')[0]}` puts it to use")
+            rows = [(_ref(model), model.task, model.already) for model in installed]
+    for ref, role, already in rows:
+        done = "is installed already, and sound" if already else "installed"
+        use = f"`funasr-agent models use {role}={ref.partition('@')[0]}` puts it to use"
+        print(f"{ref}: {done}; {use}")
     sys.stdout.flush()
     return FINE
 

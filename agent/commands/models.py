@@ -59,7 +59,7 @@ def _list(args: argparse.Namespace) -> int:
     rows = daemon.get("/api/v1/models")["models"] if daemon else _local_rows(config)
     if args.json:
         print(json.dumps({"models": rows}, ensure_ascii=False, indent=2))
-        return FINE
+        return FAILED if any(row["state"] == "refused" for row in rows) else FINE
     table = [("MODEL", "TASK", "FAMILY", "SIZE", "STATE")]
     table += [_cells(row) for row in rows]
     _print_table(table)

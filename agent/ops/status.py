@@ -152,7 +152,9 @@ class AgentStatus:
             found.append(("models", Finding(Status.FAILING, self._problem)))
         for role, loaded in self._loaded.roles.items():
             name = f"model_{role}"
-            if loaded.refusals:
+            if loaded.model is None and not loaded.refusals:
+                found.append((name, Finding(Status.OK, "no model is set")))
+            elif loaded.refusals:
                 reasons = "; ".join(_with_level(refusal) for refusal in loaded.refusals)
                 reason = f"{loaded.id} serves in place of a refused model: {reasons}"
                 found.append((name, Finding(Status.DEGRADED, reason)))

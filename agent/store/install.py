@@ -38,6 +38,8 @@ class InstalledModel:
 
     id: str
     sha8: str
+    task: str
+    """The role that it can serve."""
     folder: Path
     already: bool
     """It was installed before, and sound: nothing was written for it."""
@@ -106,7 +108,8 @@ class Installer:
                 with suppress(OSError):
                     self._disk.remove(staging)
         return tuple(
-            InstalledModel(c.manifest.id, c.manifest.sha8, c.target, c.already) for c in candidates
+            InstalledModel(c.manifest.id, c.manifest.sha8, c.manifest.task, c.target, c.already)
+            for c in candidates
         )
 
     def remove(self, name: str) -> None:

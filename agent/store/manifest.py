@@ -215,7 +215,7 @@ class _Reader:
             if "model" not in graphs:
                 self.problems.append(f"{at}.graphs: the graph `model` is missing")
             named = {str(k): v for k, v in graphs.items() if isinstance(v, str)}
-            variants.append(Variant(str(name), str(provider), named))
+            variants.append(Variant(_text_of(name), _text_of(provider), named))
         return tuple(variants)
 
     def _languages(self) -> tuple[str, ...]:
@@ -254,6 +254,7 @@ class _Reader:
         text = tree.get("text")
         if text is not None and not isinstance(text, str):
             self._wrong("golden.text", text, "text in quotes")
+            text = None
         max_cer = tree.get("max_cer", 0.0)
         if isinstance(max_cer, bool) or not isinstance(max_cer, int | float) or not max_cer >= 0:
             self._wrong("golden.max_cer", max_cer, "a number from 0")
@@ -266,9 +267,7 @@ class _Reader:
         if "tolerance_ms" in tree:
             tolerance = self._whole(tree, "tolerance_ms", "golden.tolerance_ms", least=0)
         pairs = None if segments is None else tuple((s[0], s[1]) for s in segments)
-        return GoldenClip(
-            str(audio), None if text is None else str(text), float(max_cer), pairs, tolerance
-        )
+        return GoldenClip(_text_of(audio), text, float(max_cer), pairs, tolerance)
 
     def _text(self, key: str) -> str:
         value = self.tree.get(key)
@@ -311,6 +310,11 @@ def _is_segments(value: object) -> bool:
         isinstance(pair, list) and len(pair) == 2 and all(type(ms) is int for ms in pair)
         for pair in value
     )
+
+
+def _text_of(value: object) -> str:
+    """A value that is no text has been told already."""
+    return value if isinstance(value, str) else ""
 
 
 def _show(value: object) -> str:

@@ -8,6 +8,7 @@ is derived from its int8 weights.
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ class Trials(Protocol):
     def derive(self, request: Mapping[str, str], *, timeout_s: float) -> TrialResult: ...
 
     def probe(self, provider: str, *, timeout_s: float) -> str: ...
+
+    def abort(self) -> None: ...
 
 
 OpenTrials = Callable[[], AbstractContextManager[Trials]]
@@ -109,13 +112,16 @@ class Chooser:
     ) -> ProviderChoice:
         """The remembered choice, or one made now (`fresh`: made now in any case) and kept.
 
+        Without `keep` the state stays as it is, and graphs that were derived are gone again.
         Raises the refusal of the first candidate when none passes.
         """
         choice = None if fresh else self.remembered(found)
-        if choice is None:
-            choice = self._prove(role, found, settings, trials)
-            if keep:
-                self._remember(found, choice)
+        if choice is None and keep:
+            choice = self._prove(role, found, settings, trials, self._derived)
+            self._remember(found, choice)
+        elif choice is None:
+            with tempfile.TemporaryDirectory(prefix="funasr-agent-derived-") as folder:
+                choice = self._prove(role, found, settings, trials, Path(folder))
         if not choice.variant:
             result = choice.attempts[0].result
             if not fresh and _crashed(choice):
@@ -127,6 +133,7 @@ class Chooser:
 
     def forget(self, found: FoundModel) -> None:
         """Have it proven again before it is loaded."""
+        self._drop(self._derived / str(found.ref))
         try:
             self._book.forget(found.ref)
         except OSError as error:
@@ -152,15 +159,25 @@ class Chooser:
         )
 
     def _prove(
-        self, role: Role, found: FoundModel, settings: EngineSettings, trials: Trials
+        self,
+        role: Role,
+        found: FoundModel,
+        settings: EngineSettings,
+        trials: Trials,
+        derived: Path,
     ) -> ProviderChoice:
+        """`derived`: folder of derived graphs."""
         attempts: list[Attempt] = []
         reasons: list[str] = []
         passed: list[Attempt] = []
         for provider in self._providers(role, found, reasons):
             tried = 0
             for candidate in self._candidates(role, found, provider):
-                attempt = self._attempt(role, found, candidate, settings, trials)
+                request = self.request(found, role, candidate.variant.name, provider, settings)
+                if candidate.derived:
+                    folder = derived / str(found.ref) / candidate.derived
+                    request = replace(request, derived=str(folder))
+                attempt = self._attempt(request, candidate, trials)
                 attempts.append(attempt)
                 tried += 1
                 if attempt.result.passed:
@@ -173,7 +190,7 @@ class Chooser:
         best = self._best(passed, reasons)
         for attempt in passed:
             if attempt.derived and attempt is not best:
-                self._drop(self.derived_folder(found, attempt.derived))
+                self._drop(derived / str(found.ref) / attempt.derived)
         if not attempts:
             has = ", ".join(sorted({v.provider for v in found.manifest.variants}))
             raise CompatibilityError(
@@ -213,33 +230,22 @@ class Chooser:
                 assert source is not None
                 yield Candidate(source, provider, derivation)
 
-    def _attempt(
-        self,
-        role: Role,
-        found: FoundModel,
-        candidate: Candidate,
-        settings: EngineSettings,
-        trials: Trials,
-    ) -> Attempt:
-        variant, provider = candidate.variant.name, candidate.provider
-        request = self.request(found, role, variant, provider, settings)
+    def _attempt(self, request: TrialRequest, candidate: Candidate, trials: Trials) -> Attempt:
         result = TrialResult()
         if candidate.derived:
-            folder = self.derived_folder(found, candidate.derived)
-            request = replace(request, derived=str(folder))
             wanted = {
                 "folder": request.folder,
                 "manifest_sha256": request.manifest_sha256,
                 "variant": request.variant,
                 "derivation": candidate.derived,
-                "target": str(folder.parent),
+                "target": str(Path(request.derived).parent),
             }
             result = trials.derive(wanted, timeout_s=DERIVE_LIMIT_S)
         if result.passed:
             result = trials.run(request)
         if candidate.derived and not result.passed:
             self._drop(Path(request.derived))
-        return Attempt(variant, provider, candidate.derived, result)
+        return Attempt(request.variant, request.provider, candidate.derived, result)
 
     def _drop(self, folder: Path) -> None:
         """Remove derived graphs that are of no use."""

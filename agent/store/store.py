@@ -8,6 +8,7 @@ when it is interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -27,7 +28,7 @@ from agent.store.golden import check_golden
 from agent.store.install import InstalledModel, Installer
 from agent.store.known import is_pinned
 from agent.store.library import FoundModel, Library, UnreadableModel
-from agent.store.loader import CheckModel, Chosen, LoadedRole, LoadModel, require_fit
+from agent.store.loader import CheckModel, Chosen, LoadedRole, LoadModel, Refusal, require_fit
 from agent.store.manifest import read_manifest
 from agent.store.model_set import LoadedModels, load_models
 from agent.store.names import MANIFEST_NAME
@@ -73,6 +74,8 @@ class ModelStore:
         self._settings = settings
         self._disk = disk or Disk()
         self._open_trials = open_trials
+        self._running: set[Trials] = set()
+        self._stopping = False
         self._load_model = load_model
         self._check = check
         self._now = now
@@ -136,7 +139,7 @@ class ModelStore:
 
     def load(self, lists: Mapping[Role, Sequence[str]]) -> LoadedModels:
         """Load the roles of `lists`, each along its list."""
-        with self._open_trials() as trials:
+        with self._trials() as trials:
             return load_models(
                 lists,
                 self.library,
@@ -204,14 +207,13 @@ class ModelStore:
     ) -> tuple[InstalledModel, ...]:
         """Install the models of a bundle, all proven first. Raises AgentError; then nothing of it
         is kept."""
-        installer = Installer(
-            self.library.installed,
-            self._disk,
-            max_bytes=self._settings.max_bundle_bytes,
-            keys=self._keys,
-            prove=self._prove_folder,
-        )
-        return installer.install(stream, progress=progress)
+        tried: list[FoundModel] = []
+        try:
+            return self._installer(tried).install(stream, progress=progress)
+        except BaseException:
+            for found in tried:
+                self._chooser.forget(found)
+            raise
 
     def remove(self, name: str) -> ModelRef:
         """Remove an installed model. Raises ModelInUse, UnknownModel."""
@@ -222,7 +224,7 @@ class ModelStore:
         exact = parse_ref(folders[0])
         choices, _ = self._roles.read()
         for role, choice in choices.items():
-            if choice.model == exact:
+            if choice.model.matches(exact):
                 raise ModelInUse(
                     f"{exact} is the model of {role}; choose another first: "
                     f"`funasr-agent models use {role}=ID`"
@@ -242,7 +244,7 @@ class ModelStore:
             [self.library.find(parse_ref(name))] if name else list(self.models())
         )
         checkups = []
-        with self._open_trials() as trials:
+        with self._trials() as trials:
             for model in found:
                 checkups.append(self._look_at(model, trials, keep=True))
                 if told is not None:
@@ -255,7 +257,7 @@ class ModelStore:
     def check_roles(self) -> list[ModelCheckup]:
         """For each role, its models in order up to the one that would serve. Nothing is kept."""
         checkups: list[ModelCheckup] = []
-        with self._open_trials() as trials:
+        with self._trials() as trials:
             for role in ROLES:
                 for name in self.order(role):
                     if name == NO_MODEL:
@@ -265,7 +267,24 @@ class ModelStore:
                         break
         return checkups
 
+    def abort(self) -> None:
+        """End the trials at work; whatever they were for is refused. Called at a stop."""
+        self._stopping = True
+        for trials in tuple(self._running):
+            trials.abort()
+
     # Below.
+
+    @contextmanager
+    def _trials(self) -> Iterator[Trials]:
+        with self._open_trials() as trials:
+            self._running.add(trials)
+            if self._stopping:
+                trials.abort()
+            try:
+                yield trials
+            finally:
+                self._running.discard(trials)
 
     @cached_property
     def _chooser(self) -> Chooser:
@@ -284,19 +303,22 @@ class ModelStore:
             return Gpu(False, "there is no NVIDIA GPU")
         if problem := package_problem():
             return Gpu(False, problem)
-        with self._open_trials() as trials:
+        with self._trials() as trials:
             reason = trials.probe("cuda", timeout_s=_GPU_LIMIT_S)
         return Gpu(not reason, reason)
 
-    def _take_out(self, exact: ModelRef) -> None:
-        installer = Installer(
+    def _installer(self, tried: list[FoundModel]) -> Installer:
+        """`tried` gets what is proven."""
+        return Installer(
             self.library.installed,
             self._disk,
             max_bytes=self._settings.max_bundle_bytes,
             keys=self._keys,
-            prove=self._prove_folder,
+            prove=lambda folder: self._prove_folder(folder, tried),
         )
-        installer.remove(str(exact))
+
+    def _take_out(self, exact: ModelRef) -> None:
+        self._installer([]).remove(str(exact))
         self._book.forget(exact)
         self._disk.remove(self._settings.state / "derived" / str(exact))
 
@@ -310,7 +332,7 @@ class ModelStore:
                 continue
         return None
 
-    def _prove_folder(self, folder: Path) -> None:
+    def _prove_folder(self, folder: Path, tried: list[FoundModel]) -> None:
         """For the installer: a staged model, named by its id."""
         manifest = read_manifest(folder)
         if manifest.id == NO_MODEL or manifest.id.startswith(EMBEDDED_PREFIX):
@@ -319,13 +341,18 @@ class ModelStore:
                 "folder of a FunASR export: `models install FOLDER --id ID`)",
                 file=folder.name,
             )
-        self._prove(FoundModel(ModelRef(manifest.id, manifest.sha8), manifest, folder, True))
+        found = FoundModel(ModelRef(manifest.id, manifest.sha8), manifest, folder, True)
+        tried.append(found)
+        try:
+            self._prove(found, fresh=True)
+        except ModelError as error:
+            raise renamed(error, f"{manifest.id} is refused: {error.message}") from None
 
     def _prove(self, found: FoundModel, *, fresh: bool = False) -> ProviderChoice:
         role: Role = found.manifest.task  # type: ignore[assignment]
         require_fit(found.manifest, role)
         engine = self._settings.engine.get(role, EngineSettings())
-        with self._open_trials() as trials:
+        with self._trials() as trials:
             return self._chooser.choose(role, found, engine, trials, fresh=fresh)
 
     def _look_at_name(self, role: Role, name: str, trials: Trials) -> ModelCheckup:
@@ -381,3 +408,10 @@ class ModelStore:
         if ref.id in EMBEDDED:
             return f"{ref.id} comes with the agent and stays, to serve when nothing else does"
         return f"{ref} is not installed; `funasr-agent models list` shows what is"
+
+
+def renamed(refusal: ModelError | Refusal, message: str) -> ModelError:
+    """An error of the same code and level in other words."""
+    error = ModelError(message)
+    error.code, error.level = refusal.code, refusal.level
+    return error

@@ -136,6 +136,9 @@ def refusal(error: ModelError) -> TrialResult:
     return TrialResult(code=error.code, level=error.level, message=error.message)
 
 
+_ABORTED = TrialResult(code="aborted", message="the trial was given up: the agent is stopping")
+
+
 class TrialRunner:
     """Runs trials; a context manager that ends the process."""
 
@@ -151,6 +154,7 @@ class TrialRunner:
         self._background = background
         self._start_s = start_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._aborted = False
         self._said: IO[bytes] | None = None
 
     def __enter__(self) -> TrialRunner:
@@ -176,6 +180,13 @@ class TrialRunner:
         """Why a provider can't be used on this box; empty when it can."""
         return self._ask({"do": "probe", "provider": provider}, timeout_s).message
 
+    def abort(self) -> None:
+        """From another thread: the trial at work ends as a refusal, and so does every later one."""
+        self._aborted = True
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the process; idempotent."""
         process, self._process = self._process, None
@@ -191,6 +202,10 @@ class TrialRunner:
             self._said = None
 
     def _ask(self, request: Mapping[str, Any], timeout_s: float) -> TrialResult:
+        result = _ABORTED if self._aborted else self._answer(request, timeout_s)
+        return _ABORTED if self._aborted else result
+
+    def _answer(self, request: Mapping[str, Any], timeout_s: float) -> TrialResult:
         limit_s = timeout_s
         process = self._process
         if process is None or process.poll() is not None:

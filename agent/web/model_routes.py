@@ -68,7 +68,13 @@ async def install(request: web.Request) -> web.Response:
     return _json(
         {
             "installed": [
-                {"id": m.id, "ref": f"{m.id}@{m.sha8}", "already": m.already} for m in installed
+                {
+                    "id": m.id,
+                    "ref": f"{m.id}@{m.sha8}",
+                    "task": m.task,
+                    "already": m.already,
+                }
+                for m in installed
             ]
         },
         status=201,

@@ -32,7 +32,7 @@ from agent.store.bundle import BundleSource, bundle_stream
 from agent.store.lock import StoreLock
 from tests.model_loading.tiny_models import asr_files, vad_files, write_model
 
-INSTALLED = {"installed": [{"id": "lab", "ref": "lab@00112233", "already": False}]}
+INSTALLED = {"installed": [{"id": "lab", "ref": "lab@00112233", "task": "vad", "already": False}]}
 
 
 @pytest.fixture(autouse=True)
@@ -342,7 +342,7 @@ def test_a_bundle_is_streamed_to_the_daemon_with_its_size_where_that_is_known(
     assert request.body == data
     assert request.headers.get("content-length") == (str(len(data)) if sized else None)
     assert "lab@00112233: installed" in terminal.out
-    assert "models use ROLE=lab" in terminal.out
+    assert "models use vad=lab" in terminal.out
 
 
 def test_a_bundle_on_standard_input_is_streamed(

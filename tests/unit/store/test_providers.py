@@ -363,8 +363,11 @@ def test_fresh_proves_in_any_case(make: MakeModel, box: Box) -> None:
 
 
 def test_what_is_not_to_be_kept_is_not(make: MakeModel, box: Box) -> None:
-    box.choose(make(CPU_ONLY), FakeTrials(), keep=False)
-    assert box.kept() == []
+    trials = DerivingTrials(by({"cuda": 0.001}))
+    choice = box.choose(make(CPU_ONLY), trials, keep=False, gpu=GPU)
+    assert choice.derived == "fp16-from-int8"
+    assert not box.state.exists()
+    assert not Path(trials.asked[0].derived).exists()
 
 
 def test_a_crash_is_remembered_with_its_day_and_the_way_out(make: MakeModel, box: Box) -> None:

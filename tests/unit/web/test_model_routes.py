@@ -104,7 +104,9 @@ async def test_a_bundle_is_installed_however_it_comes(
     status, body = await upload(loaded, **WAYS[way](bundle(tmp_path / "made")))
     (name,) = kept(loaded)
     assert status == 201
-    assert body == {"installed": [{"id": "lab", "ref": name, "already": False}]}
+    assert body == {
+        "installed": [{"id": "lab", "ref": name, "task": "asr_offline", "already": False}]
+    }
     assert (loaded.state / "models" / name / "model.onnx").read_bytes() == b"a graph"
     rows = (await ask(loaded, "GET", "/api/v1/models"))[1]["models"]
     assert next(row["ref"] for row in rows) == name
