@@ -24,7 +24,7 @@ from agent.store.disk import Disk
 from agent.store.library import FoundModel
 from agent.store.manifest import Variant
 from agent.store.roles import Role
-from agent.store.trial import TrialRequest, TrialResult
+from agent.store.trial import ABORTED, TrialRequest, TrialResult
 
 _log = logging.getLogger(__name__)
 
@@ -273,6 +273,8 @@ class Chooser:
 
     def _remember(self, found: FoundModel, choice: ProviderChoice) -> None:
         """Refusals are found out anew each time, but for crashes, which cost much time."""
+        if ABORTED in {attempt.result.code for attempt in choice.attempts}:
+            return
         if not choice.variant and not _crashed(choice):
             self.forget(found)
             return

@@ -35,7 +35,7 @@ from agent.store.names import MANIFEST_NAME
 from agent.store.providers import Chooser, Gpu, OpenTrials, Trials
 from agent.store.refs import ModelRef, parse_ref
 from agent.store.roles import NO_MODEL, ROLES, ROLES_NAME, Role, RolesFile
-from agent.store.trial import TrialRequest, TrialRunner, refusal
+from agent.store.trial import ABORTED, TrialRequest, TrialRunner, refusal
 from agent.store.trust import TrustedKeys
 
 _GPU_LIMIT_S = 60.0
@@ -249,7 +249,7 @@ class ModelStore:
                 checkups.append(self._look_at(model, trials, keep=True))
                 if told is not None:
                     told(checkups[-1])
-        if not name:
+        if not name and ABORTED not in {checkup.code for checkup in checkups}:
             with disk_errors_told(self._settings.state):
                 self._checks.write(self._now().replace(microsecond=0).isoformat(), checkups)
         return checkups

@@ -136,7 +136,9 @@ def refusal(error: ModelError) -> TrialResult:
     return TrialResult(code=error.code, level=error.level, message=error.message)
 
 
-_ABORTED = TrialResult(code="aborted", message="the trial was given up: the agent is stopping")
+ABORTED = "aborted"
+"""Code of a trial that was given up, which says nothing of the model."""
+_ABORTED = TrialResult(code=ABORTED, message="the trial was given up: the agent is stopping")
 
 
 class TrialRunner:

@@ -420,6 +420,19 @@ def test_a_crash_is_forgotten_when_another_refusal_takes_its_place(
     assert len(trials.asked) == 3
 
 
+def test_what_was_given_up_half_way_is_not_remembered(make: MakeModel, box: Box) -> None:
+    given_up = TrialResult(code="aborted", message="the agent is stopping")
+    found, trials = make(BOTH), FakeTrials(by({"cpu": given_up}))
+    assert box.choose(found, trials, gpu=GPU).provider == "cuda"
+    assert box.kept() == []
+    trials.verdict = lambda _: PASSED
+    first = box.choose(found, trials, gpu=GPU)
+    trials.verdict = lambda _: given_up
+    with pytest.raises(AgentError, match="the agent is stopping"):
+        box.choose(found, trials, gpu=GPU, fresh=True)
+    assert box.chooser().remembered(found) == first
+
+
 def test_a_state_that_can_not_be_written_is_a_warning(
     make: MakeModel, box: Box, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -530,6 +530,15 @@ def test_a_check_of_one_model_does_not_stand_for_all(box: Box) -> None:
         store.verify("absent")
 
 
+def test_a_check_that_was_given_up_is_not_recorded(box: Box) -> None:
+    store = box.store()
+    store.verify()
+    before = store.last_check()
+    box.refuse(TrialResult(code="aborted", message="the agent is stopping"), "second")
+    assert [row.serves for row in store.verify()] == [True, False]
+    assert store.last_check() == before
+
+
 def test_a_first_check_proves_and_later_ones_look_at_the_same_variant(box: Box) -> None:
     variants = [
         {"name": name, "provider": "cpu", "graphs": {"model": "model.onnx"}} for name in ("a", "b")
