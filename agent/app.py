@@ -91,7 +91,7 @@ class Agent:
             self.service, config.stream.resume_s, config.stream.resume_events
         )
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
-        store = model_store(config)
+        store = model_store(config, beside_streams=True)
         self.keeper = ModelKeeper(
             store, self.service, self._sing, self._models_changed, self._hold_store
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from agent.config import Config
 from agent.engine.base import EngineSettings
 from agent.engine.session import SessionSettings
 from agent.errors import ConfigError, ConfigProblem, ModelError
 from agent.store.roles import Role
 from agent.store.store import ModelStore, StoreSettings
+from agent.store.trial import TrialRunner
 
 
 def store_settings(config: Config) -> StoreSettings:
@@ -23,10 +26,14 @@ def store_settings(config: Config) -> StoreSettings:
     )
 
 
-def model_store(config: Config) -> ModelStore:
-    """The model store. Raises ConfigError for a trusted key that can't be read."""
+def model_store(config: Config, *, beside_streams: bool = False) -> ModelStore:
+    """The model store. `beside_streams`: its trials give way to the agent's own work.
+
+    Raises ConfigError for a trusted key that can't be read.
+    """
+    trials = partial(TrialRunner, background=beside_streams)
     try:
-        return ModelStore(store_settings(config))
+        return ModelStore(store_settings(config), open_trials=trials)
     except ModelError as error:
         problem = ConfigProblem("models.trusted_keys", error.message)
         raise ConfigError([problem]) from None

@@ -56,7 +56,7 @@ class Library:
             folder = self.installed / str(ref)
             if folder.is_dir():
                 return self._read(folder, ref, installed=True)
-        else:
+        elif ref.id not in EMBEDDED:  # nothing that lies among the installed ones stands before it
             for folder in self._installed_of(ref.id):
                 return self._read(folder, parse_ref(folder.name), installed=True)
         if (self.shipped / ref.id / MANIFEST_NAME).is_file():

@@ -8,8 +8,7 @@ when it is interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +16,15 @@ from typing import BinaryIO
 
 from agent.engine.base import EngineSettings
 from agent.engine.placement import package_problem
-from agent.errors import BundleError, ModelError, ModelInUse, RuntimeCrash, UnknownModel
+from agent.errors import BundleError, ModelError, ModelInUse, UnknownModel
 from agent.store.archive import disk_errors_told
 from agent.store.box import fingerprint, has_gpu
-from agent.store.checkup import CHECK_NAME, CheckFile, ModelCheckup, checkup
+from agent.store.checkup import CHECK_NAME, CheckFile, ModelCheckup
 from agent.store.choices import ChoiceBook, ProviderChoice
 from agent.store.disk import Disk
 from agent.store.embedded import EMBEDDED, EMBEDDED_OF_ROLE, EMBEDDED_PREFIX
 from agent.store.golden import check_golden
+from agent.store.inspection import Inspection
 from agent.store.install import InstalledModel, Installer
 from agent.store.known import is_pinned
 from agent.store.library import FoundModel, Library, UnreadableModel
@@ -35,7 +35,8 @@ from agent.store.names import MANIFEST_NAME
 from agent.store.providers import Chooser, Gpu, OpenTrials, Trials
 from agent.store.refs import ModelRef, parse_ref
 from agent.store.roles import NO_MODEL, ROLES, ROLES_NAME, Role, RolesFile
-from agent.store.trial import ABORTED, TrialRequest, TrialRunner, refusal
+from agent.store.trial import TrialRunner
+from agent.store.trial_gate import TrialGate
 from agent.store.trust import TrustedKeys
 
 _GPU_LIMIT_S = 60.0
@@ -73,17 +74,22 @@ class ModelStore:
         """Raises ModelError for a trusted key that can't be read."""
         self._settings = settings
         self._disk = disk or Disk()
-        self._open_trials = open_trials
-        self._running: set[Trials] = set()
-        self._stopping = False
+        self._gate = TrialGate(open_trials)
         self._load_model = load_model
         self._check = check
-        self._now = now
         self._keys = TrustedKeys.load(settings.trusted_keys)
         self._roles = RolesFile(settings.state / ROLES_NAME, self._disk)
         self._book = ChoiceBook(settings.state / "choices", self._disk)
-        self._checks = CheckFile(settings.state / CHECK_NAME, self._disk)
         self.library = Library(settings.state / "models", settings.shipped, self._keys)
+        self._inspection = Inspection(
+            self.library,
+            lambda: self._chooser,
+            self._gate,
+            CheckFile(settings.state / CHECK_NAME, self._disk),
+            settings.engine,
+            is_pinned=self.is_pinned,
+            now=now,
+        )
 
     # What is there.
 
@@ -128,7 +134,7 @@ class ModelStore:
 
     def last_check(self) -> tuple[str, tuple[str, ...]] | None:
         """Time and problems of the last `models verify`."""
-        last = self._checks.read()
+        last = self._inspection.last()
         return None if last is None else (last.time, last.problems)
 
     # Loading.
@@ -139,7 +145,7 @@ class ModelStore:
 
     def load(self, lists: Mapping[Role, Sequence[str]]) -> LoadedModels:
         """Load the roles of `lists`, each along its list."""
-        with self._trials() as trials:
+        with self._gate.open() as trials:
             return load_models(
                 lists,
                 self.library,
@@ -240,51 +246,18 @@ class ModelStore:
         self, name: str = "", *, told: Callable[[ModelCheckup], None] | None = None
     ) -> list[ModelCheckup]:
         """Look at one model, or at all (which is recorded), on all levels and at its speed."""
-        found: list[FoundModel | UnreadableModel] = (
-            [self.library.find(parse_ref(name))] if name else list(self.models())
-        )
-        checkups = []
-        with self._trials() as trials:
-            for model in found:
-                checkups.append(self._look_at(model, trials, keep=True))
-                if told is not None:
-                    told(checkups[-1])
-        if not name and ABORTED not in {checkup.code for checkup in checkups}:
-            with disk_errors_told(self._settings.state):
-                self._checks.write(self._now().replace(microsecond=0).isoformat(), checkups)
-        return checkups
+        with disk_errors_told(self._settings.state):
+            return self._inspection.verify(name, told=told)
 
     def check_roles(self) -> list[ModelCheckup]:
         """For each role, its models in order up to the one that would serve. Nothing is kept."""
-        checkups: list[ModelCheckup] = []
-        with self._trials() as trials:
-            for role in ROLES:
-                for name in self.order(role):
-                    if name == NO_MODEL:
-                        break
-                    checkups.append(self._look_at_name(role, name, trials))
-                    if checkups[-1].serves:
-                        break
-        return checkups
+        return self._inspection.check_roles({role: self.order(role) for role in ROLES})
 
     def abort(self) -> None:
         """End the trials at work; whatever they were for is refused. Called at a stop."""
-        self._stopping = True
-        for trials in tuple(self._running):
-            trials.abort()
+        self._gate.abort()
 
     # Below.
-
-    @contextmanager
-    def _trials(self) -> Iterator[Trials]:
-        with self._open_trials() as trials:
-            self._running.add(trials)
-            if self._stopping:
-                trials.abort()
-            try:
-                yield trials
-            finally:
-                self._running.discard(trials)
 
     @cached_property
     def _chooser(self) -> Chooser:
@@ -303,7 +276,7 @@ class ModelStore:
             return Gpu(False, "there is no NVIDIA GPU")
         if problem := package_problem():
             return Gpu(False, problem)
-        with self._trials() as trials:
+        with self._gate.open() as trials:
             reason = trials.probe("cuda", timeout_s=_GPU_LIMIT_S)
         return Gpu(not reason, reason)
 
@@ -352,47 +325,8 @@ class ModelStore:
         role: Role = found.manifest.task  # type: ignore[assignment]
         require_fit(found.manifest, role)
         engine = self._settings.engine.get(role, EngineSettings())
-        with self._trials() as trials:
+        with self._gate.open() as trials:
             return self._chooser.choose(role, found, engine, trials, fresh=fresh)
-
-    def _look_at_name(self, role: Role, name: str, trials: Trials) -> ModelCheckup:
-        try:
-            found = self.library.find(parse_ref(name))
-            require_fit(found.manifest, role)
-        except ModelError as error:
-            return ModelCheckup(role, name, False, error.level, error.code, error.message)
-        return self._look_at(found, trials)
-
-    def _look_at(
-        self, found: FoundModel | UnreadableModel, trials: Trials, *, keep: bool = False
-    ) -> ModelCheckup:
-        if isinstance(found, UnreadableModel):
-            error = found.error
-            return ModelCheckup("", found.name, False, error.level, error.code, error.message)
-        role: Role = found.manifest.task  # type: ignore[assignment]
-        engine = self._settings.engine.get(role, EngineSettings())
-        choice = self._chooser.remembered(found)
-        try:
-            if choice is None or choice.chosen is None:
-                require_fit(found.manifest, role)
-                choice = self._chooser.choose(role, found, engine, trials, fresh=True, keep=keep)
-                assert choice.chosen is not None
-                result = choice.chosen.result
-            else:
-                result = trials.run(self._request(found, role, choice, engine))
-                if keep and result.code == RuntimeCrash.code:
-                    self._chooser.forget(found)
-        except ModelError as error:
-            result = refusal(error)
-        return checkup(found, self.is_pinned(found), result, choice)
-
-    def _request(
-        self, found: FoundModel, role: Role, choice: ProviderChoice, engine: EngineSettings
-    ) -> TrialRequest:
-        request = self._chooser.request(found, role, choice.variant, choice.provider, engine)
-        if not choice.derived:
-            return request
-        return replace(request, derived=str(self._chooser.derived_folder(found, choice.derived)))
 
     def _installed_names(self) -> list[str]:
         """Folder names of installed models, readable or not."""

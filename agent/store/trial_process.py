@@ -7,10 +7,12 @@ process kills nothing else.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +34,8 @@ from agent.store.trial import refusal
 from agent.store.verify import VerifiedModel, read_verified
 
 Answer = dict[str, Any]
+_PR_SET_PDEATHSIG = 1
+"""Of <sys/prctl.h>: the kernel sends the process a signal when its parent has died."""
 _MAX_MESSAGE = 4000
 """A manifest can list thousands of files, and each can be bad."""
 
@@ -39,6 +43,7 @@ _MAX_MESSAGE = 4000
 def main() -> int:
     """Serve requests until standard input ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _die_with_parent()
     os.nice(int(os.environ.get("FUNASR_AGENT_TRIAL_NICE", "0")))
     # The runtime's own messages must not mix with the answers.
     answers = os.fdopen(os.dup(1), "wb")
@@ -47,6 +52,11 @@ def main() -> int:
         request = json.loads(line)
         _send(answers, _answer(_ACTIONS[request.pop("do")], request))
     return 0
+
+
+def _die_with_parent() -> None:
+    """A runtime that hangs does not see its standard input end."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(action: Callable[[Mapping[str, Any]], Answer], request: Mapping[str, Any]) -> Answer:

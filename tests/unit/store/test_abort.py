@@ -33,9 +33,9 @@ def test_after_an_abort_no_trial_starts() -> None:
 def test_a_store_that_stops_aborts_the_trials_that_come(tmp_path: Path) -> None:
     trials = FakeTrials()
     store = fake_store(tmp_path / "models", tmp_path / "state", {"vad": []}, trials=trials)
-    with store._trials():
+    with store._gate.open():
         store.abort()
         assert trials.aborted
     trials.aborted = False
-    with store._trials():
+    with store._gate.open():
         assert trials.aborted
