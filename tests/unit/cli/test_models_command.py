@@ -389,7 +389,7 @@ def test_the_list_of_the_daemon_shows_what_serves(terminal: Terminal, daemon: Fa
     assert terminal.models("list") == 1
     assert "refused at the level integrity" in terminal.out
     assert "bad@44556677: is missing" in terminal.err
-    assert terminal.models("list", "--json") == 0
+    assert terminal.models("list", "--json") == 1
     assert json.loads(terminal.out) == {"models": [row, bad]}
 
 
