@@ -22,8 +22,9 @@ from agent.ops.canary import Canary
 from agent.ops.logs import set_up_logging
 from agent.ops.metrics import Metrics
 from agent.ops.status import AgentStatus
+from agent.pipeline.admission import LoadLimits
 from agent.pipeline.hub import Hub
-from agent.pipeline.lanes import Lane
+from agent.pipeline.lanes import Lane, usable_cores
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import Limits, TranscriptionService
@@ -76,13 +77,20 @@ class Agent:
         self._config = config
         self.hub = Hub(config.events.history, config.events.client_queue)
         self.metrics = Metrics()
-        self._online = Lane("online", config.inference.queue)
-        self._offline = Lane("offline", config.inference.queue)
+        inference, stream = config.inference, config.stream
+        self._online = Lane(
+            "online",
+            inference.queue,
+            workers=inference.online_workers or max(1, usable_cores() // inference.online_threads),
+            batch=inference.batch_hops,
+        )
+        self._offline = Lane("offline", inference.queue, nice=inference.offline_nice)
+        load = LoadLimits(stream.max_load, stream.late_ms, stream.final_late_ms, stream.degrade)
         self.service = TranscriptionService(
             self._online,
             self._offline,
             self.hub,
-            Limits(config.stream.max_sessions, config.stream.buffer_ms),
+            Limits(stream.max_sessions, stream.buffer_ms, load),
             session_settings(config),
             describe,
             self.metrics,

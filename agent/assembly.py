@@ -6,6 +6,7 @@ from functools import partial
 
 from agent.config import Config
 from agent.engine.base import EngineSettings
+from agent.engine.itn import InverseNormalizer
 from agent.engine.session import SessionSettings
 from agent.errors import ConfigError, ConfigProblem, ModelError
 from agent.store.roles import Role
@@ -56,6 +57,7 @@ def engine_settings(config: Config) -> dict[Role, EngineSettings]:
     vad = {
         "max_end_silence_time": recognition.max_end_silence_ms,
         "max_single_segment_time": recognition.max_segment_ms,
+        **recognition.vad.model_dump(exclude_none=True),
     }
     return {
         "vad": EngineSettings(threads=inference.online_threads, vad=vad),
@@ -66,5 +68,5 @@ def engine_settings(config: Config) -> dict[Role, EngineSettings]:
 
 
 def session_settings(config: Config) -> SessionSettings:
-    """How speech is cut out of a stream."""
-    return SessionSettings(pre_roll_ms=config.recognition.pre_roll_ms)
+    """How speech is cut out of a stream, and what its finals go through."""
+    return SessionSettings(config.recognition.pre_roll_ms, InverseNormalizer())

@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_transcribe(commands)
     _add_models(commands)
     _add_doctor(commands)
+    _add_bench(commands)
     _add_config(commands)
     return parser
 
@@ -138,6 +139,20 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     common.add_config_arguments(parser)
 
 
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "measure the models of this box: load, speed, memory, streams; about a minute"
+    parser = commands.add_parser("bench", help=text, description=text)
+    parser.add_argument(
+        "--model", metavar="ID", help="every form of this model, in place of the models in use"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="less exact, in a fraction of the time"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--report", metavar="FILE", help="write the report there, as JSON")
+    common.add_config_arguments(parser)
+
+
 def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "config", help="show or check the configuration", description="The configuration."
@@ -170,6 +185,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from agent.commands.doctor import doctor
 
         return doctor(args)
+    if args.command == "bench":
+        from agent.commands.bench import bench
+
+        return bench(args)
     from agent.commands.config import config
 
     return config(args)

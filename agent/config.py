@@ -74,6 +74,15 @@ class Inference(Section):
     online_threads: int = Field(
         1, ge=1, le=64, description="ONNX Runtime threads of the online lane (VAD, partials)"
     )
+    online_workers: int = Field(
+        0, ge=0, le=64, description="hops of live streams computed at a time; 0: one a core"
+    )
+    batch_hops: int = Field(
+        8, ge=1, le=32, description="hops that may share a run where it changes no number; 1: none"
+    )
+    offline_nice: int = Field(
+        2, ge=0, le=19, description="how far finals and files give way to live partials (niceness)"
+    )
     offline_threads: int = Field(
         1, ge=1, le=64, description="ONNX Runtime threads of the offline lane (finals)"
     )
@@ -81,6 +90,64 @@ class Inference(Section):
     job_limit_s: float = Field(
         30, gt=0, description="a job older than this makes the agent unhealthy"
     )
+
+
+class Vad(Section):
+    """FunASR's own parameters of FSMN-VAD; null: as the model's config.yaml has it."""
+
+    sample_rate: Literal[16000] | None = Field(None, description="rate of the audio, Hz")
+    detect_mode: Literal[0, 1] | None = Field(None, description="1: many segments, 0: only one")
+    snr_mode: int | None = Field(None, description="decides nothing")
+    max_end_silence_time: int | None = Field(
+        None, ge=0, le=60000, description="ms; null: max_end_silence_ms above"
+    )
+    max_start_silence_time: int | None = Field(
+        None, ge=0, description="ms of silence after which detect_mode 0 gives up"
+    )
+    do_start_point_detection: bool | None = Field(None, description="decides nothing")
+    do_end_point_detection: bool | None = Field(None, description="decides nothing")
+    window_size_ms: int | None = Field(
+        None, ge=10, le=1000, description="sliding window that speech is decided in"
+    )
+    sil_to_speech_time_thres: int | None = Field(
+        None, ge=0, le=5000, description="ms of speech in the window that start a segment"
+    )
+    speech_to_sil_time_thres: int | None = Field(
+        None, ge=0, le=5000, description="ms of speech in the window, below which it is silence"
+    )
+    speech_2_noise_ratio: float | None = Field(
+        None, ge=0, description="exponent of the silence's probability"
+    )
+    do_extend: Literal[0, 1] | None = Field(None, description="1: widen segments at both ends")
+    lookback_time_start_point: int | None = Field(
+        None, ge=0, le=1500, description="ms put before a segment"
+    )
+    lookahead_time_end_point: int | None = Field(
+        None, ge=0, le=5000, description="ms left behind a segment"
+    )
+    max_single_segment_time: int | None = Field(
+        None, ge=1000, le=120000, description="ms; null: max_segment_ms above"
+    )
+    snr_thres: float | None = Field(
+        None, description="dB above the noise that a frame of speech must have"
+    )
+    noise_frame_num_used_for_snr: int | None = Field(
+        None, ge=1, description="frames that the noise is averaged over"
+    )
+    decibel_thres: float | None = Field(None, description="dB below which a frame is silence")
+    speech_noise_thres: float | None = Field(
+        None, ge=-1, le=1, description="by how much speech must be likelier than silence"
+    )
+    fe_prior_thres: float | None = Field(None, description="decides nothing")
+    silence_pdf_num: int | None = Field(None, ge=1, description="decides nothing")
+    sil_pdf_ids: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, min_length=1, description="classes of the graph that are silence"
+    )
+    speech_noise_thresh_low: float | None = Field(None, description="decides nothing")
+    speech_noise_thresh_high: float | None = Field(None, description="decides nothing")
+    output_frame_probs: bool | None = Field(None, description="decides nothing")
+    frame_in_ms: int | None = Field(None, ge=1, le=100, description="from one frame to the next")
+    frame_length_ms: int | None = Field(None, ge=1, le=1000, description="length of a frame")
 
 
 class Recognition(Section):
@@ -91,10 +158,29 @@ class Recognition(Section):
         60000, ge=1000, le=120000, description="a longer segment is cut here"
     )
     max_end_silence_ms: int = Field(800, ge=200, le=6000, description="silence that ends a segment")
+    vad: Vad = Field(
+        Vad(), description="the VAD's own parameters; null: as its config.yaml has them"
+    )
 
 
 class Stream(Section):
     max_sessions: int = Field(100, ge=1, description="live streams at a time; more are refused")
+    max_load: float = Field(
+        0.9,
+        gt=0,
+        le=10,
+        description="share of the online lane that streams may need; more are refused",
+    )
+    late_ms: int = Field(
+        600, ge=100, description="new streams are refused when one partial in 20 is later than this"
+    )
+    final_late_ms: int = Field(
+        1000, ge=100, description="new streams get no second pass when one final in 20 is later"
+    )
+    degrade: bool = Field(
+        True,
+        description="near the limit new streams go without second pass, then with a longer hop",
+    )
     resume_s: float = Field(60, ge=0, description="a cut stream waits this long for its client")
     ping_s: float = Field(20, gt=0, description="WebSocket ping interval")
     idle_s: float = Field(

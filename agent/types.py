@@ -93,6 +93,8 @@ class Recognition:
     language: str = ""
     emotion: str = ""
     event: str = ""
+    formatted: bool = False
+    """The recogniser wrote punctuation and numbers itself: no second model is to do it again."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Transcript:
     language: str = ""
     emotion: str = ""
     event: str = ""
+    spoken: str = ""
+    """The text before its numbers were rewritten, which `tokens` spell; empty when it is `text`."""
 
 
 @dataclass(frozen=True)
@@ -224,15 +228,33 @@ class OnlineAsrModel(Protocol):
 class OfflineAsrModel(Protocol):
     """A recogniser of whole segments. Safe to share between threads."""
 
+    @property
+    def can_bias(self) -> bool:
+        """Whether hotwords change what it reads."""
+
+    def remarks(self, options: StreamOptions) -> tuple[str, ...]:
+        """What of `options` it can't honour and what it does instead, in plain words. May take
+        as long as a short decode: not for an event loop."""
+
     def decode(self, batch: Sequence[Int16], options: StreamOptions) -> list[Recognition]:
         """Recognise each item ([n] samples); the results keep the order of the batch."""
 
 
-class PunctuationModel(Protocol):
-    """Puts punctuation into recognised text."""
+class PunctuationStream(Protocol):
+    """Punctuation of the segments of one stream, in their order."""
 
     def punctuate(self, text: str) -> str:
-        """The text with marks."""
+        """The next segment's text with marks; nothing else of it changes."""
+
+
+class PunctuationModel(Protocol):
+    """Puts punctuation into recognised text. Safe to share between threads."""
+
+    def punctuate(self, text: str) -> str:
+        """A whole text with marks; nothing else of it changes."""
+
+    def start_stream(self) -> PunctuationStream:
+        """A fresh stream that holds all state of its own."""
 
 
 @dataclass(frozen=True)

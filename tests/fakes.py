@@ -96,6 +96,11 @@ class FakeOffline:
         self._fail_on = fail_on
         self._gate = gate
 
+    can_bias = False
+
+    def remarks(self, options: StreamOptions) -> tuple[str, ...]:
+        return ("hotwords are ignored: it is a fake",) if options.hotwords else ()
+
     def decode(self, batch: Sequence[Int16], options: StreamOptions) -> list[Recognition]:
         if self._gate is not None:
             self._gate.wait(20)

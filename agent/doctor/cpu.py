@@ -20,7 +20,7 @@ DOT_PRODUCT = {
 
 def check_cpu(box: Box) -> list[Check]:
     """One line."""
-    fields = _first_processor(box.read("proc/cpuinfo"))
+    fields = first_processor(box.read("proc/cpuinfo"))
     flags = set((fields.get("flags") or fields.get("features") or "").split())
     model = fields.get("model name") or box.read("proc/device-tree/model") or "unknown processor"
     seen = f"{model}, {os.cpu_count() or 1} cores"
@@ -37,7 +37,7 @@ def check_cpu(box: Box) -> list[Check]:
     return [warning(NAME, f"{seen}; int8 gains little on this CPU", advice)]
 
 
-def _first_processor(text: str) -> dict[str, str]:
+def first_processor(text: str) -> dict[str, str]:
     """Fields of the first processor, names in lower case; kernels show all of them alike."""
     fields: dict[str, str] = {}
     for line in text.splitlines():

@@ -34,5 +34,7 @@ class EngineSettings:
     """`cpu` or `cuda`."""
     profile_dir: str = ""
     """Folder that each graph writes a profile of its nodes to when it is dropped; empty: none."""
+    low_memory: bool = False
+    """Keep only the weights between runs, at the price of a few per cent of time."""
     vad: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the VAD's own post-processing parameters, by FunASR's names."""

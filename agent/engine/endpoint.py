@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from agent.errors import ManifestError
-from agent.types import Float32, VadBoundary
+from agent.types import SAMPLE_RATE, Float32, VadBoundary
 
 SINGLE_UTTERANCE = 0
 """`detect_mode` that stops after the first segment."""
@@ -24,11 +24,20 @@ _UNSET_DECIBEL = -99.9
 
 @dataclass(frozen=True)
 class VadParameters:
-    """Post-processing parameters under FunASR's names; times in ms."""
+    """Post-processing parameters under FunASR's names, all that are published; times in ms.
 
+    In FunASR's code, too, snr_mode, do_start_point_detection, do_end_point_detection,
+    fe_prior_thres, silence_pdf_num, speech_noise_thresh_low, speech_noise_thresh_high and
+    output_frame_probs decide nothing.
+    """
+
+    sample_rate: int = SAMPLE_RATE
     detect_mode: int = 1
+    snr_mode: int = 0
     max_end_silence_time: int = 800
     max_start_silence_time: int = 3000
+    do_start_point_detection: bool = True
+    do_end_point_detection: bool = True
     window_size_ms: int = 200
     sil_to_speech_time_thres: int = 150
     speech_to_sil_time_thres: int = 150
@@ -41,13 +50,18 @@ class VadParameters:
     noise_frame_num_used_for_snr: int = 100
     decibel_thres: float = -100.0
     speech_noise_thres: float = 0.6
+    fe_prior_thres: float = 1e-4
+    silence_pdf_num: int = 1
     sil_pdf_ids: tuple[int, ...] = (0,)
+    speech_noise_thresh_low: float = -0.1
+    speech_noise_thresh_high: float = 0.3
+    output_frame_probs: bool = False
     frame_in_ms: int = 10
     frame_length_ms: int = 25
 
     @classmethod
     def from_config(cls, *sources: Mapping[str, Any]) -> VadParameters:
-        """Later sources win; keys of FunASR that change no decision are passed over.
+        """Later sources win; keys that are no parameters are passed over.
 
         Raises ManifestError for a value of the wrong type.
         """
@@ -73,12 +87,17 @@ class VadParameters:
             )
         return made
 
+    def to_json(self) -> dict[str, Any]:
+        """Every parameter by its name."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
     def frames(self, ms: float) -> int:
         """Whole frames in `ms`."""
         return int(ms / self.frame_in_ms)
 
 
 _READ: dict[str, Callable[[Any], Any]] = {
+    "bool": bool,
     "int": int,
     "float": float,
     "tuple[int, ...]": lambda value: tuple(int(item) for item in value),
@@ -128,7 +147,7 @@ class EndpointDetector:
         self._latency = p.frames(p.window_size_ms)
         if p.do_extend:
             self._latency += p.frames(p.lookback_time_start_point)
-        self._end_silence_ms = p.max_end_silence_time - p.speech_to_sil_time_thres
+        self._end_silence_ms = max(0, p.max_end_silence_time - p.speech_to_sil_time_thres)
         self._frame = -1
         self._free_from = 0
         """First frame that no segment holds and no silence has passed for good."""

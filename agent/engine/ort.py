@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # The runtime decides once, while it is loaded, whether it reports to its makers.
@@ -15,6 +17,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from agent.engine.base import EngineSettings, ModelFiles
 from agent.errors import CompatibilityError, InferenceError
 
 Array = NDArray[Any]
@@ -23,6 +26,10 @@ _FATAL_ONLY = 4
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PROVIDER_OPTIONS = {"cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
 """The runtime's own choice for CUDA searches exhaustively at every new length of audio."""
+_LARGE_INPUT = 1 << 15
+"""Values, as 3.5 s of features have: what a smaller run leaves in the heap is not worth a look."""
+_METADATA_FIELD, _KEY_FIELD, _VALUE_FIELD = 0x72, 0x0A, 0x12
+"""Protobuf tags: ModelProto.metadata_props (14), key (1) and value (2) of its entries."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +80,32 @@ Specs = Mapping[str, TensorSpec]
 class Graph:
     """A loaded graph. Safe to run from several threads."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, name: str, *, low_memory: bool = False
+    ) -> None:
         self._session = session
+        self._low_memory = low_memory
+        self._told: Callable[[Mapping[str, Array]], None] | None = None
         self.name = name
         self.inputs = {t.name: t for t in map(_tensor, session.get_inputs())}
         self.outputs = {t.name: t for t in map(_tensor, session.get_outputs())}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by name. Raises InferenceError."""
+        if self._told is not None:
+            self._told(feeds)
         try:
             values = self._session.run(None, dict(feeds))
         except Exception as error:
             raise InferenceError(_first_line(error), file=self.name) from error
+        finally:
+            if self._low_memory and max(v.size for v in feeds.values()) > _LARGE_INPUT:
+                release_memory()
         return dict(zip(self.outputs, values, strict=True))
+
+    def watch(self, told: Callable[[Mapping[str, Array]], None] | None) -> None:
+        """Have `told` hear the inputs of every run from now on; None ends it."""
+        self._told = told
 
     def require(self, inputs: Specs, outputs: Specs) -> None:
         """Raises CompatibilityError naming everything that is missing or of another kind."""
@@ -106,24 +126,95 @@ class Graph:
             raise CompatibilityError("; ".join(problems), file=self.name)
 
 
+def open_model_graph(files: ModelFiles, role: str, settings: EngineSettings) -> Graph:
+    """Load the graph `role` of a model as the settings say. Raises CompatibilityError."""
+    return open_graph(
+        files.graph(role),
+        name=f"{files.model_id}/{role}",
+        threads=settings.threads,
+        provider=settings.provider,
+        profile_dir=settings.profile_dir,
+        low_memory=settings.low_memory,
+    )
+
+
 def open_graph(
-    data: bytes, *, name: str, threads: int, provider: str = "cpu", profile_dir: str = ""
+    data: bytes,
+    *,
+    name: str,
+    threads: int,
+    provider: str = "cpu",
+    profile_dir: str = "",
+    low_memory: bool = False,
 ) -> Graph:
     """Load a graph from the bytes that were verified.
 
     `threads` are the intra-op threads of this graph's own pool; they do not spin while idle.
-    With `profile_dir` the graph writes a profile there when it is dropped.
-    Raises CompatibilityError when the runtime refuses the graph.
+    With `profile_dir` the graph writes a profile there when it is dropped. `low_memory` keeps
+    only the weights between runs, which costs a few per cent of time. What `write_optimised` made
+    for this runtime is not optimised again. Raises CompatibilityError when the runtime refuses
+    the graph.
     """
+    options = _options(threads, low_memory=low_memory)
+    if profile_dir:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(profile_dir, name.replace("/", "_"))
+    if provider == "cpu" and data.endswith(optimised_mark()):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = _session(data, options, provider, name)
+    # The wrapper keeps the serialised graph in case it has to make the session again, which
+    # doubles the memory of a large model for good; this session is never made again.
+    session._model_bytes = b""
+    release_memory()
+    return Graph(session, name, low_memory=low_memory)
+
+
+def write_optimised(data: bytes, path: Path, *, name: str) -> None:
+    """Write the graph to `path` as the runtime optimises it for this CPU.
+
+    It fits only this CPU and this version of the runtime; with `optimised_mark` behind it
+    `open_graph` knows it. Raises CompatibilityError.
+    """
+    options = _options(threads=1)
+    options.optimized_model_filepath = str(path)
+    # What is stored must not depend on how this session would lay its weights out.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    _session(data, options, "cpu", name)
+    if not path.is_file():
+        raise CompatibilityError("ONNX Runtime wrote no optimised graph", file=name)
+
+
+def optimised_mark() -> bytes:
+    """What follows the bytes of a graph that this runtime has optimised: an entry of its
+    metadata, which every reader of ONNX takes for a part of the graph."""
+    key, value = b"funasr-agent.optimised-by", runtime_version().encode()
+    entry = bytes([_KEY_FIELD, len(key)]) + key + bytes([_VALUE_FIELD, len(value)]) + value
+    return bytes([_METADATA_FIELD, len(entry)]) + entry
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, which glibc alone does only at the heap's end."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _options(threads: int, *, low_memory: bool = False) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if profile_dir:
-        options.enable_profiling = True
-        options.profile_file_prefix = os.path.join(profile_dir, name.replace("/", "_"))
+    options.enable_cpu_mem_arena = not low_memory
+    # A plan of the memory for each length of audio takes more of it and saves no time.
+    options.enable_mem_pattern = low_memory
+    return options
+
+
+def _session(
+    data: bytes, options: onnxruntime.SessionOptions, provider: str, name: str
+) -> onnxruntime.InferenceSession:
     if provider not in _PROVIDERS:
         raise CompatibilityError(
             f"provider {provider!r} is unknown; known are {', '.join(_PROVIDERS)}", file=name
@@ -150,10 +241,7 @@ def open_graph(
             "`funasr-agent doctor` says which",
             file=name,
         )
-    # The wrapper keeps the serialised graph in case it has to make the session again, which
-    # doubles the memory of a large model for good; this session is never made again.
-    session._model_bytes = b""
-    return Graph(session, name)
+    return session
 
 
 def runtime_version() -> str:

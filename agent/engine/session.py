@@ -6,10 +6,14 @@ same events. A session does no waiting and starts no thread; one caller at a tim
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from agent.engine.blocks import History, Reblocker
+from agent.errors import InferenceError
 from agent.types import (
     SAMPLE_RATE,
     SAMPLES_PER_MS,
@@ -17,6 +21,7 @@ from agent.types import (
     Int16,
     ModelSet,
     OnlineAsrStream,
+    PunctuationStream,
     Recognition,
     RecognitionMode,
     SpeechSegment,
@@ -28,6 +33,8 @@ from agent.types import (
     VoiceStarted,
     VoiceStopped,
 )
+
+_log = logging.getLogger(__name__)
 
 HOP_SAMPLES = SAMPLE_RATE // 10
 """Samples that the VAD gets at a time."""
@@ -41,12 +48,25 @@ on speech with some air around it, and a file cut to the word has none."""
 SessionOutput = StreamEvent | SpeechSegment
 
 
+class NumberRewriter(Protocol):
+    """Writes numbers, dates and money as they are written; shared by all streams."""
+
+    @property
+    def problem(self) -> str:
+        """Why it rewrites nothing; empty while it works."""
+
+    def __call__(self, text: str, language: str) -> str:
+        """The text as it is written. Never raises: what can't be rewritten stays as it is."""
+
+
 @dataclass(frozen=True)
 class SessionSettings:
-    """How speech is cut out of the stream."""
+    """How speech is cut out of the stream, and what finals go through."""
 
     pre_roll_ms: int = 100
     """Audio kept before the start that the VAD decided, so that no first syllable is lost."""
+    itn: NumberRewriter | None = None
+    """For finals of streams that ask for it; None: numbers stay as they are spoken."""
 
 
 @dataclass
@@ -92,10 +112,11 @@ class Session:
         self._options = options
         self._settings = settings
         self._id = session_id
-        self._pending = _Reblocker(HOP_SAMPLES)
-        self._history = _History(HISTORY_MS * SAMPLES_PER_MS)
+        self._pending = Reblocker(HOP_SAMPLES)
+        self._history = History(HISTORY_MS * SAMPLES_PER_MS)
         self._vad: VadStream = models.vad.start_stream()
         self._vad_base = 0
+        self._marks: PunctuationStream | None = None
         self._open: _OpenSegment | None = None
         self._first = 0
         """Index of the first sample of the stream, or behind the last gap."""
@@ -143,8 +164,33 @@ class Session:
         """The offline pass over one segment. Safe in another thread than `accept`."""
         if self._models.offline is None:
             raise ValueError("the session has no offline recogniser")
-        read = self._models.offline.decode([segment.samples], self._options)[0]
-        return self._final(segment, read)
+        return self.complete(
+            segment, self._models.offline.decode([segment.samples], self._options)[0]
+        )
+
+    def complete(self, segment: SpeechSegment, read: Recognition) -> Transcript:
+        """The final of a segment that has been recognised: with punctuation, numbers rewritten.
+
+        Segments in their order, one at a time; safe in another thread than `accept`.
+        """
+        spoken = text = read.text
+        if text and not read.formatted:
+            spoken = self._punctuated(text)
+            text = self._with_numbers(spoken, read.language)
+        return Transcript(
+            self._id,
+            segment.id,
+            text,
+            True,
+            segment.start_ms,
+            segment.end_ms,
+            read.tokens,
+            _moved(read.timestamps, segment),
+            read.language,
+            read.emotion,
+            read.event,
+            spoken if spoken != text else "",
+        )
 
     def _advance(self, hop: Int16, boundaries: list[VadBoundary], out: list[SessionOutput]) -> None:
         self._history.push(hop)
@@ -220,28 +266,26 @@ class Session:
         out.append(VoiceStopped(self._id, segment.id, end // SAMPLES_PER_MS))
         cut = segment.cut(end, tail)
         if self.mode is RecognitionMode.ONLINE:
-            out.append(self._final(cut, segment.recognition))
+            out.append(self.complete(cut, segment.recognition))
         else:
             out.append(cut)
 
-    def _final(self, segment: SpeechSegment, read: Recognition) -> Transcript:
-        text = read.text
-        if text and self._models.punctuation is not None:
-            text = self._models.punctuation.punctuate(text)
-        shift = segment.start_ms - segment.lead_ms
-        return Transcript(
-            self._id,
-            segment.id,
-            text,
-            True,
-            segment.start_ms,
-            segment.end_ms,
-            read.tokens,
-            tuple((max(a + shift, segment.start_ms), b + shift) for a, b in read.timestamps),
-            read.language,
-            read.emotion,
-            read.event,
-        )
+    def _punctuated(self, text: str) -> str:
+        """With the marks of the punctuation model; a model that fails loses no text."""
+        if self._models.punctuation is None:
+            return text
+        try:
+            if self._marks is None:
+                self._marks = self._models.punctuation.start_stream()
+            return self._marks.punctuate(text)
+        except InferenceError as error:
+            _log.warning("a final stays without punctuation: %s", error)
+            return text
+
+    def _with_numbers(self, text: str, language: str) -> str:
+        if self._settings.itn is None or not self._options.itn:
+            return text
+        return self._settings.itn(text, language or self._options.language)
 
 
 def effective_mode(models: ModelSet, asked: RecognitionMode) -> RecognitionMode:
@@ -253,62 +297,17 @@ def effective_mode(models: ModelSet, asked: RecognitionMode) -> RecognitionMode:
     return asked
 
 
+def _moved(
+    timestamps: tuple[tuple[int, int], ...], segment: SpeechSegment
+) -> tuple[tuple[int, int], ...]:
+    """Times of the stream from those of a segment's audio, kept within the segment."""
+    shift = segment.start_ms - segment.lead_ms
+
+    def moved(ms: int) -> int:
+        return min(max(ms + shift, segment.start_ms), segment.end_ms)
+
+    return tuple((moved(start), moved(end)) for start, end in timestamps)
+
+
 def _silence(ms: int) -> Int16:
     return np.zeros(ms * SAMPLES_PER_MS, np.int16)
-
-
-class _Reblocker:
-    """Cuts audio of any message size into blocks of one size."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rest: Int16 = np.zeros(0, np.int16)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._rest)
-
-    def push(self, samples: Int16) -> list[Int16]:
-        joined = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        whole = len(joined) - len(joined) % self._size
-        self._rest = joined[whole:].copy()
-        return [joined[i : i + self._size] for i in range(0, whole, self._size)]
-
-    def flush(self) -> Int16:
-        rest, self._rest = self._rest, np.zeros(0, np.int16)
-        return rest
-
-
-class _History:
-    """The last samples of the stream, addressed by their absolute index."""
-
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._buffer: Int16 = np.zeros(2 * keep, np.int16)
-        self._filled = 0
-        self.end = 0
-        """Index behind the newest sample."""
-
-    @property
-    def start(self) -> int:
-        """Index of the oldest sample that is kept."""
-        return self.end - self._filled
-
-    def push(self, samples: Int16) -> None:
-        """Add at most `keep` samples."""
-        n = len(samples)
-        if self._filled + n > len(self._buffer):
-            self._buffer[: self._keep] = self._buffer[self._filled - self._keep : self._filled]
-            self._filled = self._keep
-        self._buffer[self._filled : self._filled + n] = samples
-        self._filled += n
-        self.end += n
-
-    def cut(self, first: int, behind: int) -> Int16:
-        """A copy of the samples [first, behind) as far as they are kept."""
-        a, b = max(first - self.start, 0), min(behind, self.end) - self.start
-        return self._buffer[a:b].copy() if b > a else np.zeros(0, np.int16)
-
-    def restart(self, at: int) -> None:
-        """Forget everything; the next sample has index `at`."""
-        self._filled, self.end = 0, at

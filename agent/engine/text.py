@@ -1,20 +1,37 @@
-"""From tokens to text, by FunASR's rules for its Paraformer vocabularies.
+"""From tokens to text, by FunASR's rules for its vocabularies.
 
-`@@` marks a piece that the next token continues; words in Latin script are spaced from each
-other, never from Han; single letters in a row are an abbreviation (`u s a` -> `USA`).
+Paraformer: `@@` marks a piece that the next token continues; words in Latin script are spaced from
+each other, never from Han; single letters in a row are an abbreviation (`u s a` -> `USA`).
+Sentencepiece (SenseVoice, English Paraformer): `▁` stands for the space before a piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 SPECIAL_TOKENS = frozenset(("<blank>", "<s>", "</s>", "<unk>", "<filler>"))
 """Tokens that stand for no text."""
 _CONTINUES = "@@"
+_SPACE = "▁"
+_SPACES = re.compile(" +")
+
+TextRule = Callable[[Iterable[str]], str]
+
+
+def text_rule(vocabulary: Iterable[str]) -> TextRule:
+    """How the tokens of a vocabulary become text."""
+    return pieces_to_text if any(_SPACE in token for token in vocabulary) else tokens_to_text
+
+
+def pieces_to_text(pieces: Iterable[str]) -> str:
+    """The text of a sequence of sentencepiece's pieces."""
+    joined = "".join(piece for piece in pieces if piece not in SPECIAL_TOKENS)
+    return _SPACES.sub(" ", joined.replace(_SPACE, " ")).strip()
 
 
 def tokens_to_text(tokens: Iterable[str]) -> str:
-    """The text of a token sequence."""
+    """The text of a token sequence of a Paraformer vocabulary."""
     text = ""
     previous_was_word = False
     for word in _join_abbreviations(_join_pieces(tokens)):

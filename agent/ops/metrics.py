@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -65,6 +66,7 @@ class Metrics:
         self._failures = self._counter("stream_failures", "Streams ended by a failure")
         self._roles: Mapping[str, ModelLabels] = {}
         self._totals: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
         self.gauges(
             "real_time_factor",
             "Seconds of work per second of audio since the start",
@@ -105,8 +107,9 @@ class Metrics:
             self._inference.labels(*labels.values()).observe(seconds)
         self._audio.labels(role).inc(audio_s)
         self._busy.labels(role).inc(seconds)
-        busy, audio = self._totals.get(role, (0.0, 0.0))
-        self._totals[role] = (busy + seconds, audio + audio_s)  # a role belongs to one lane
+        with self._lock:
+            busy, audio = self._totals.get(role, (0.0, 0.0))
+            self._totals[role] = (busy + seconds, audio + audio_s)
 
     def partial_latency(self, seconds: float) -> None:
         """From the arrival of the audio that completed a partial to its event."""

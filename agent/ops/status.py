@@ -15,6 +15,7 @@ from agent.config import Config
 from agent.ops.canary import Canary
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.pipeline.admission import Step
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
 from agent.store.loader import LoadedRole, Refusal
@@ -22,6 +23,11 @@ from agent.store.model_set import LoadedModels
 from agent.store.store import ModelStore
 
 _REQUIRED = ("vad",)
+_STEPS = {
+    Step.ONE_PASS: "new streams get no second pass",
+    Step.LONGER_HOP: "new streams get no second pass and partials half as often",
+    Step.NOTHING: "new streams are refused",
+}
 
 
 class AgentStatus:
@@ -45,7 +51,13 @@ class AgentStatus:
         self._store_problems: Sequence[str] = ()
         self._started = time.monotonic()
         self._monitor = HealthMonitor(
-            [self._models_check, self._store_check, self._lanes_check, self._canary_check]
+            [
+                self._models_check,
+                self._store_check,
+                self._lanes_check,
+                self._load_check,
+                self._canary_check,
+            ]
         )
         self._add_gauges()
 
@@ -93,10 +105,12 @@ class AgentStatus:
             "board": board_name(),
             "health": self.report().status.value,
             "models": self.models(),
+            "itn": self._itn(),
             "sessions": {
                 "open": self._service.sessions,
                 "most": self._config.stream.max_sessions,
             },
+            "load": self._service.load.to_json(),
             "hardware": hardware(),
         }
 
@@ -116,6 +130,12 @@ class AgentStatus:
             )
         return rows
 
+    def _itn(self) -> dict[str, Any]:
+        """Whether numbers are rewritten for streams that ask for it, and why not."""
+        itn = self._service.settings.itn
+        problem = "it is not set up" if itn is None else itn.problem
+        return {"available": not problem, "reason": problem or None}
+
     def _role_row(self, loaded: LoadedRole) -> dict[str, Any]:
         choice = loaded.chosen.choice if loaded.chosen else None
         return {
@@ -131,6 +151,7 @@ class AgentStatus:
             "state": "in use",
             "refused": _refused(loaded.refusals),
             "choice": choice.to_json() if choice else None,
+            **_parameters(loaded.model),
         }
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
@@ -181,6 +202,13 @@ class AgentStatus:
             return [("inference", Finding(Status.FAILING, stuck))]
         return [("inference", Finding(Status.OK, "both lanes answer"))]
 
+    def _load_check(self) -> Sequence[tuple[str, Finding]]:
+        step = self._service.judge_load()
+        if step is Step.EVERYTHING:
+            return [("load", Finding(Status.OK, "a new stream gets all that it asks for"))]
+        cause = self._service.load.cause()
+        return [("load", Finding(Status.DEGRADED, f"{_STEPS[step]}: {cause}"))]
+
     def _canary_check(self) -> Sequence[tuple[str, Finding]]:
         if self._service.models is None:
             return []
@@ -195,6 +223,10 @@ class AgentStatus:
             finding = Finding(Status.OK, "a canary was decoded recently")
         return [("canary", finding)]
 
+    def _sharing(self) -> float:
+        totals = self._service.online.totals
+        return totals.items / totals.runs if totals.runs else 0.0
+
     def _add_gauges(self) -> None:
         service, metrics = self._service, self._metrics
         lanes = (service.online, service.offline)
@@ -205,6 +237,19 @@ class AgentStatus:
         ages = {lane.name: (lambda lane=lane: lane.age_s) for lane in lanes}
         metrics.gauges("queue_jobs", "Jobs waiting or at work", "lane", jobs)
         metrics.gauges("lane_job_age_seconds", "Age of the job at work", "lane", ages)
+        metrics.gauge(
+            "load",
+            "Share of the online lane that open streams and one more need when all speak",
+            lambda: service.load.pressure().load,
+        )
+        metrics.gauge(
+            "load_step",
+            "What new streams get: 0 everything, 1 no second pass, 2 longer hops, 3 nothing",
+            lambda: float(service.load.step),
+        )
+        metrics.gauge(
+            "hops_a_run", "Hops that shared a run of a graph, mean since the start", self._sharing
+        )
         metrics.gauge("cpu_percent", "Load of all cores", lambda: psutil.cpu_percent(None))
         metrics.gauge(
             "memory_available_bytes",
@@ -216,6 +261,12 @@ class AgentStatus:
 
 def _refused(refusals: Sequence[Refusal]) -> list[Mapping[str, str]]:
     return [{"id": r.id, "level": r.level, "code": r.code, "message": r.message} for r in refusals]
+
+
+def _parameters(model: Any) -> dict[str, Any]:
+    """What the model was told beside its weights; nothing for most."""
+    parameters = getattr(model, "parameters", None)
+    return {} if parameters is None else {"parameters": parameters.to_json()}
 
 
 def _with_level(refusal: Refusal) -> str:

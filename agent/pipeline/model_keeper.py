@@ -168,8 +168,9 @@ class ModelKeeper:
             ) from error
 
     async def _serve(self, loaded: LoadedModels, models: ModelSet) -> None:
+        ready = await self._service.prepare(models)
         self._loaded, self._problem = loaded, ""
-        self._service.use(models)
+        self._service.use(ready)
         await self._tell()
 
     async def _refuse(self, loaded: LoadedModels, reason: str) -> None:

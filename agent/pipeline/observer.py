@@ -127,6 +127,13 @@ class _TimedOffline:
     def __init__(self, model: OfflineAsrModel, observer: PipelineObserver, clock: Clock) -> None:
         self._model, self._observer, self._clock = model, observer, clock
 
+    @property
+    def can_bias(self) -> bool:
+        return self._model.can_bias
+
+    def remarks(self, options: StreamOptions) -> tuple[str, ...]:
+        return self._model.remarks(options)
+
     def decode(self, batch: Sequence[Int16], options: StreamOptions) -> list[Recognition]:
         started = self._clock()
         read = self._model.decode(batch, options)

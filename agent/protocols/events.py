@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from agent.protocols.base import (
     wrong,
 )
 from agent.protocols.hotwords import read_hotwords
+from agent.stamps import sentences
 from agent.types import (
     AudioGap,
     Int16,
@@ -143,7 +144,9 @@ def _transcript(event: Transcript) -> dict[str, Any]:
         fields["tokens"] = list(event.tokens)
     if event.timestamps:
         fields["timestamps"] = [list(pair) for pair in event.timestamps]
-    for key in ("language", "emotion", "event"):
+        if found := sentences(event):
+            fields["sentences"] = [asdict(sentence) for sentence in found]
+    for key in ("spoken", "language", "emotion", "event"):
         if getattr(event, key):
             fields[key] = getattr(event, key)
     return fields

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.joining import join_texts
-from agent.protocols.sentences import split_sentences
+from agent.protocols.sentences import split_sentences, unit_times
+from agent.stamps import MARKS
 from agent.types import (
     RecognitionMode,
     StreamError,
@@ -108,13 +109,15 @@ class FunasrWriter:
 
     def _grow(self, event: Transcript) -> str:
         """What is new in a segment's text. What was told can't be taken back: a partial that
-        rewrote itself waits, a final adds what goes beyond the length that was told."""
+        rewrote itself waits, a final adds what goes beyond what was told."""
         told = self._shown.get(event.segment_id)
         if told is None:
             if not event.text:
                 return ""
             increment = self._after_last(event.text)
-        elif event.text.startswith(told) or event.is_final:
+        elif event.is_final:
+            increment = _beyond(told, event.spoken or event.text)
+        elif event.text.startswith(told):
             increment = event.text[len(told) :]
         else:
             return ""
@@ -150,6 +153,18 @@ class FunasrWriter:
         return json.dumps(fields, ensure_ascii=False)
 
 
+def _beyond(told: str, text: str) -> str:
+    """What of a final goes beyond its partials, in which there were no marks."""
+    at = 0
+    for char in told:
+        while at < len(text) and text[at] != char and text[at] in MARKS:
+            at += 1
+        if text[at : at + 1] != char:
+            return text[len(told) :]
+        at += 1
+    return text[at:]
+
+
 def _times(finals: list[Transcript]) -> dict[str, Any]:
     """`timestamp` as a JSON text and `stamp_sents`; nothing when any times are unknown.
 
@@ -157,6 +172,6 @@ def _times(finals: list[Transcript]) -> dict[str, Any]:
     """
     if not finals or not all(final.timestamps for final in finals):
         return {}
-    pairs = [list(pair) for final in finals for pair in final.timestamps]
+    pairs = [list(pair) for final in finals for pair in unit_times(final)]
     sentences = [sentence for final in finals for sentence in split_sentences(final)]
     return {"timestamp": json.dumps(pairs, separators=(",", ":")), "stamp_sents": sentences}

@@ -1,57 +1,47 @@
-"""`stamp_sents`: a final cut at its punctuation, each piece with its times."""
+"""FunASR's `timestamp` and `stamp_sents`: a final's times, and the final cut at its marks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from agent.stamps import Span, Unit, stamped_units
 from agent.types import Transcript
 
-MARKS = frozenset(",.?!;:，。？！；：、")
-"""Punctuation that ends a piece."""
-_CONTINUES = "@@"
+
+def unit_times(final: Transcript) -> list[Span]:
+    """A time for each unit of the text (a Han character, a word, a digit), as FunASR's clients
+    count them; those of the tokens where they can't be brought together with the text."""
+    units = stamped_units(final)
+    return [(unit.start_ms, unit.end_ms) for unit in units] or list(final.timestamps)
 
 
 def split_sentences(final: Transcript) -> list[dict[str, Any]]:
-    """Pieces of a final that has timestamps, in order, each with its tokens, mark and times.
+    """Pieces of a final that has timestamps, in order, each with its text, mark and times.
 
-    One piece without a mark when the tokens can't be found in the text (numbers that were
-    rewritten, for example).
+    One piece without a mark when the tokens don't spell the text.
     """
-    ends = _piece_ends(final)
+    units = stamped_units(final)
+    if not units:
+        return [_piece(" ".join(final.tokens), "", final.timestamps)]
     pieces, first = [], 0
-    for behind, mark in ends:
-        times = final.timestamps[first:behind]
-        pieces.append(
-            {
-                "text_seg": " ".join(final.tokens[first:behind]),
-                "punc": mark,
-                "start": times[0][0],
-                "end": times[-1][1],
-                "ts_list": [list(pair) for pair in times],
-            }
-        )
-        first = behind
+    for behind, unit in enumerate(units, 1):
+        if unit.mark or behind == len(units):
+            pieces.append(_marked(final.text, units[first:behind]))
+            first = behind
     return pieces
 
 
-def _piece_ends(final: Transcript) -> list[tuple[int, str]]:
-    """For each piece the index behind its last token, and its mark."""
-    count = len(final.timestamps)
-    if len(final.tokens) != count:
-        return [(count, "")]
-    ends: list[tuple[int, str]] = []
-    text, at = final.text.casefold(), 0
-    for i, token in enumerate(final.tokens):
-        spelled = token.removesuffix(_CONTINUES).casefold()
-        found = text.find(spelled, at)
-        between = text[at:found]
-        if not spelled or found < 0 or any(c.isalnum() for c in between):
-            return [(count, "")]
-        if i and (mark := _first_mark(between)):
-            ends.append((i, mark))
-        at = found + len(spelled)
-    return [*ends, (count, _first_mark(text[at:]))]
+def _marked(text: str, units: Sequence[Unit]) -> dict[str, Any]:
+    words = " ".join(text[unit.start : unit.end] for unit in units)
+    return _piece(words, units[-1].mark, [(unit.start_ms, unit.end_ms) for unit in units])
 
 
-def _first_mark(text: str) -> str:
-    return next((char for char in text if char in MARKS), "")
+def _piece(words: str, mark: str, times: Sequence[Span]) -> dict[str, Any]:
+    return {
+        "text_seg": words,
+        "punc": mark,
+        "start": times[0][0],
+        "end": times[-1][1],
+        "ts_list": [list(pair) for pair in times],
+    }

@@ -1,33 +1,39 @@
 """Variants that are made on this box from a model's verified graphs, and kept beside it.
 
-The published models hold dynamic int8 only, which CUDA runs slower than the CPU does; the same
-weights give fp32 and fp16 graphs. The onnx library is loaded on use: derive in a process of its
-own.
+The published models hold dynamic int8 only, which CUDA runs slower than the CPU does: the same
+weights give fp32 and fp16 graphs. Their weights are unsigned, which many CPUs multiply slower than
+signed ones. The onnx library and the runtime are loaded on use: derive in a process of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent import __version__
 from agent.errors import CompatibilityError, IntegrityError, ManifestError
+from agent.store.box import fingerprint
 from agent.store.disk import Disk, require_space
 from agent.store.inspect_graph import GraphFacts
 from agent.store.manifest import ListedFile, Manifest, Variant
 from agent.store.rewrite import dequantise, dequantise_to_fp16
+from agent.store.rewrite_signed import NothingToDo, signed_weights
 from agent.store.safe_open import Unfit, checked_blocks, read_small
-from agent.store.verify import read_verified
+from agent.store.verify import VerifiedModel, read_verified
 
 RECORD_NAME = "derived.json"
 SCHEMA = 1
 
+_BOX = ("onnxruntime", "machine", "cpu")
+"""Of the box's fingerprint: what an optimised graph is tied to."""
+_BLOCK = 1 << 20
 _MAX_RECORD_BYTES = 1 << 16
 _ROLE = re.compile(r"\w{1,64}")
 _FILE = re.compile(r"\w{1,64}\.onnx")
@@ -43,7 +49,10 @@ class Derivation:
     applies: Callable[[GraphFacts], bool]
     """Whether a graph is of the kind that this starts from."""
     rewrite: Callable[[bytes, str], bytes]
-    """Graph and its name for messages -> rewritten graph. Raises CompatibilityError."""
+    """Graph and its name for messages -> rewritten graph. Raises CompatibilityError, NothingToDo
+    for a graph that it leaves as it is."""
+    optimise: bool = False
+    """Stored as the runtime optimises it for this CPU, which makes it quicker to load."""
     revision: int = 1
     """Raised when `rewrite` changes its result: what was made before is made anew."""
 
@@ -83,24 +92,19 @@ def derive_variant(
     """Rewrite each graph of `variant` into `derived_folder`/<name of the derivation>.
 
     What is there under that name is replaced; cut short, nothing is there, and it is made anew.
-    Raises IntegrityError, CompatibilityError (a graph can't be rewritten), NoSpace, OSError.
+    Raises IntegrityError, CompatibilityError (a graph can't be rewritten), NothingToDo (none of
+    them is to be), NoSpace, OSError.
     """
     new = derived_folder / f"{derivation.name}.new"
     target = derived_folder / derivation.name
     disk.remove(new)
     disk.make_folder(new)
     try:
-        files: dict[str, ListedFile] = {}
         with read_verified(manifest, folder, variant) as source:
-            for role, file in variant.graphs.items():
-                if not _ROLE.fullmatch(role):
-                    raise ManifestError(f"the graph role {role!r} can't name a file")
-                data = derivation.rewrite(source.graph(role), f"{manifest.id}/{file}")
-                files[f"{role}.onnx"] = _write(disk, new / f"{role}.onnx", data)
-                del data
+            files = _rewrite_all(manifest, variant, derivation, source, new, disk)
         record = _record(manifest, variant, derivation, files)
         stated = json.dumps({**record, "tool": _tool()}, indent=1).encode()
-        sha256 = _write(disk, new / RECORD_NAME, stated).sha256
+        sha256 = _write(disk, new / RECORD_NAME, [stated], len(stated)).sha256
         disk.sync_folder(new)
         disk.remove(target)
         disk.replace(new, target)
@@ -170,11 +174,61 @@ def _is_dynamic_int8(facts: GraphFacts) -> bool:
     return facts.quantised == "dynamic_int8"
 
 
+def _unchanged(data: bytes, name: str) -> bytes:
+    return data
+
+
 DERIVATIONS: tuple[Derivation, ...] = (
     Derivation("fp32-from-int8", "cuda", _is_dynamic_int8, dequantise),
     Derivation("fp16-from-int8", "cuda", _is_dynamic_int8, dequantise_to_fp16),
+    Derivation("s8-from-u8", "cpu", _is_dynamic_int8, signed_weights, optimise=True),
+    Derivation("optimised", "cpu", lambda _: True, _unchanged, optimise=True),
 )
-"""Every way that is known; one that makes a variant for the CPU would be of the same kind."""
+"""Every way that is known."""
+
+
+def _rewrite_all(
+    manifest: Manifest,
+    variant: Variant,
+    derivation: Derivation,
+    source: VerifiedModel,
+    folder: Path,
+    disk: Disk,
+) -> dict[str, ListedFile]:
+    """File name -> what was written to it."""
+    files: dict[str, ListedFile] = {}
+    nothing: list[NothingToDo] = []
+    for role, file in variant.graphs.items():
+        if not _ROLE.fullmatch(role):
+            raise ManifestError(f"the graph role {role!r} can't name a file")
+        name = f"{manifest.id}/{file}"
+        data = source.graph(role)
+        try:
+            data = derivation.rewrite(data, name)
+        except NothingToDo as error:
+            nothing.append(error)
+        path = folder / f"{role}.onnx"
+        if derivation.optimise:
+            files[path.name] = _write_optimised(disk, path, data, name)
+        else:
+            files[path.name] = _write(disk, path, [data], len(data))
+        del data
+    if len(nothing) == len(variant.graphs):
+        raise nothing[0]
+    return files
+
+
+def _write_optimised(disk: Disk, path: Path, data: bytes, name: str) -> ListedFile:
+    from agent.engine import ort
+
+    scratch = path.with_suffix(".scratch")
+    require_space(path.parent, 2 * len(data))
+    ort.write_optimised(data, scratch, name=name)
+    with scratch.open("rb") as file:
+        blocks = itertools.chain(iter(lambda: file.read(_BLOCK), b""), [ort.optimised_mark()])
+        listed = _write(disk, path, blocks, scratch.stat().st_size)
+    disk.remove(scratch)
+    return listed
 
 
 def _record(
@@ -190,7 +244,14 @@ def _record(
         "source": {file: manifest.files[file].sha256 for file in variant.graphs.values()},
         "graphs": {role: f"{role}.onnx" for role in variant.graphs},
         "files": {name: asdict(listed) for name, listed in files.items()},
+        **({"box": _box()} if derivation.optimise else {}),
     }
+
+
+def _box() -> dict[str, str]:
+    """What must be the same for an optimised graph to be used."""
+    now = fingerprint()
+    return {part: now[part] for part in _BOX}
 
 
 def _tool() -> dict[str, str]:
@@ -207,8 +268,13 @@ def _listed(name: str, entry: Mapping[str, Any]) -> ListedFile:
     return ListedFile(size, sha256)
 
 
-def _write(disk: Disk, path: Path, data: bytes) -> ListedFile:
-    require_space(path.parent, len(data))
+def _write(disk: Disk, path: Path, blocks: Iterable[bytes], about: int) -> ListedFile:
+    """Write the blocks, `about` so many bytes."""
+    require_space(path.parent, about)
+    digest, size = hashlib.sha256(), 0
     with disk.create(path) as file:
-        file.write(data)
-    return ListedFile(len(data), hashlib.sha256(data).hexdigest())
+        for block in blocks:
+            file.write(block)
+            digest.update(block)
+            size += len(block)
+    return ListedFile(size, digest.hexdigest())

@@ -1,7 +1,8 @@
 """Level 3, function: a model reads its golden audio as its maker recorded it.
 
 A model without golden audio is run on a clip of speech and on silence: it must find speech where
-there is speech, and nothing where there is none.
+there is speech, and nothing where there is none. A punctuation model gets a text instead, and may
+add marks to it but change nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from agent.errors import GoldenMismatch, ManifestError
+from agent.stamps import MARKS
 from agent.store.manifest import GoldenClip
 from agent.store.roles import Role
 from agent.store.verify import VerifiedModel
@@ -25,6 +27,8 @@ from agent.types import SAMPLE_RATE, Int16, StreamOptions
 CLIP = "speech.wav"
 CLIP_SPEECH_MS = (790, 2720)
 """Where the built-in clip has speech, of its four seconds."""
+SENTENCES = "今天天气怎么样我们一起去公园吧好的明天见 well that sounds good to me how are you"
+"""The built-in text for punctuation models."""
 _SILENCE_S = 3
 _CHUNK = SAMPLE_RATE // 10
 _MAX_TOKENS_A_SECOND = 12
@@ -43,8 +47,9 @@ class GoldenResult:
     """What a passed check measured."""
 
     audio_s: float
+    """0 for a text."""
     seconds: float
-    """Time to read the audio."""
+    """Time to read the audio or the text."""
 
     @property
     def rtf(self) -> float:
@@ -66,12 +71,10 @@ def check_golden(
     numbers). Call it before the bytes of `files` are released.
     """
     golden = files.manifest.golden
+    if role == "punctuation":
+        return _check_marks(model, golden, runs, clock)
     audio = read_clip(files.read(golden.audio), golden.audio) if golden else built_in_clip()
-    best = float("inf")
-    for _ in range(runs):
-        started = clock()
-        output = _read(role, model, audio)
-        best = min(best, clock() - started)
+    output, best = _shortest(lambda: _read(role, model, audio), runs, clock)
     if golden is not None:
         _compare(golden, output)
     else:
@@ -117,6 +120,40 @@ def character_error_rate(found: str, wanted: str) -> float:
     return row[-1] / max(1, len(b))
 
 
+def _shortest(
+    action: Callable[[], Any], runs: int, clock: Callable[[], float]
+) -> tuple[Any, float]:
+    """What the action gives, and the seconds of its shortest run."""
+    best = float("inf")
+    for _ in range(runs):
+        started = clock()
+        output = action()
+        best = min(best, clock() - started)
+    return output, best
+
+
+def _check_marks(
+    model: Any, golden: GoldenClip | None, runs: int, clock: Callable[[], float]
+) -> GoldenResult:
+    """A punctuation model puts the recorded marks into its golden text, or only marks into the
+    built-in one."""
+    text = golden.input if golden else SENTENCES
+    output, best = _shortest(lambda: model.punctuate(text), runs, clock)
+    if golden is not None:
+        _compare_text(golden, output, "golden.input")
+    elif _letters(output) != _letters(text):
+        raise GoldenMismatch(
+            f"it makes {_short(output)!r} of {_short(text)!r}; a punctuation model may add marks "
+            "and change nothing else"
+        )
+    return GoldenResult(0.0, best)
+
+
+def _letters(text: str) -> str:
+    """Without spaces and marks."""
+    return "".join(char for char in text if char not in MARKS and not char.isspace())
+
+
 def _read(role: Role, model: Any, audio: Int16) -> Any:
     """What the model makes of the audio: Segments of a VAD, else a Recognition."""
     if role == "vad":
@@ -126,9 +163,7 @@ def _read(role: Role, model: Any, audio: Int16) -> Any:
         for first in range(0, len(audio), _CHUNK):
             stream.accept(audio[first : first + _CHUNK])
         return stream.finish()
-    if role == "asr_offline":
-        return model.decode([audio], StreamOptions())[0]
-    raise GoldenMismatch(f"golden audio says nothing about a model for {role}")
+    return model.decode([audio], StreamOptions())[0]
 
 
 def _segments(model: Any, audio: Int16) -> Segments:
@@ -146,18 +181,24 @@ def _compare(golden: GoldenClip, output: Any) -> None:
     if golden.segments is not None and isinstance(output, list):
         _compare_segments(golden, output)
     elif golden.text is not None and not isinstance(output, list):
-        rate = character_error_rate(output.text, golden.text)
-        if rate > golden.max_cer:
-            raise GoldenMismatch(
-                f"it reads {_short(output.text)!r}, its maker recorded {_short(golden.text)!r} "
-                f"({100 * rate:.0f} % of the characters differ, {100 * golden.max_cer:.0f} % are "
-                "allowed); the model or this runtime is not what it was made for",
-                file=golden.audio,
-            )
+        _compare_text(golden, output.text, golden.audio)
     else:
         raise ManifestError(
             "golden says nothing that can be compared: a VAD needs `segments`, a recogniser `text`",
             file="manifest.yaml",
+        )
+
+
+def _compare_text(golden: GoldenClip, text: str, where: str) -> None:
+    if golden.text is None:
+        raise ManifestError("golden says nothing that can be compared: it needs `text`", file=where)
+    rate = character_error_rate(text, golden.text)
+    if rate > golden.max_cer:
+        raise GoldenMismatch(
+            f"it reads {_short(text)!r}, its maker recorded {_short(golden.text)!r} "
+            f"({100 * rate:.0f} % of the characters differ, {100 * golden.max_cer:.0f} % are "
+            "allowed); the model or this runtime is not what it was made for",
+            file=where,
         )
 
 

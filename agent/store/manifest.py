@@ -49,11 +49,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class GoldenClip:
-    """Audio of the model folder with the output that a sound model gives for it."""
+    """Audio of the model folder, or a text, with the output that a sound model gives for it."""
 
     audio: str
-    """File name."""
+    """File name; empty for a punctuation model."""
     text: str | None = None
+    input: str = ""
+    """For a punctuation model: the text without marks."""
     max_cer: float = 0.0
     segments: tuple[tuple[int, int], ...] | None = None
     """For a VAD: start and end of each segment in ms."""
@@ -161,7 +163,7 @@ class _Reader:
             source=self._source(),
             sample_rate=self._whole(self.tree, "sample_rate", "sample_rate", least=1),
             requires=self._requires(),
-            golden=self._golden(files),
+            golden=self._golden(task),
         )
 
     def _files(self) -> dict[str, ListedFile]:
@@ -244,12 +246,15 @@ class _Reader:
             memory = self._whole(tree, "memory_mb", "requires.memory_mb", least=0)
         return Requirements(runtime, memory)
 
-    def _golden(self, files: Mapping[str, ListedFile]) -> GoldenClip | None:
+    def _golden(self, task: str) -> GoldenClip | None:
         if self.tree.get("golden") is None:
             return None
         tree = self._mapping("golden")
-        audio = tree.get("audio")
-        if not isinstance(audio, str) or audio not in self._mapping_or_empty("files"):
+        audio, read = tree.get("audio"), tree.get("input")
+        if task == "punctuation":
+            if not isinstance(read, str) or not read:
+                self._missing_or_wrong("golden.input", read, "the text without marks, in quotes")
+        elif not isinstance(audio, str) or audio not in self._mapping_or_empty("files"):
             self.problems.append(f"golden.audio: {_show(audio)} is not under files")
         text = tree.get("text")
         if text is not None and not isinstance(text, str):
@@ -267,7 +272,7 @@ class _Reader:
         if "tolerance_ms" in tree:
             tolerance = self._whole(tree, "tolerance_ms", "golden.tolerance_ms", least=0)
         pairs = None if segments is None else tuple((s[0], s[1]) for s in segments)
-        return GoldenClip(_text_of(audio), text, float(max_cer), pairs, tolerance)
+        return GoldenClip(_text_of(audio), text, _text_of(read), float(max_cer), pairs, tolerance)
 
     def _text(self, key: str) -> str:
         value = self.tree.get(key)

@@ -2,7 +2,8 @@
 
 int8 belongs on the CPU and fp32 or fp16 on CUDA: its provider has no kernels for dynamic int8, so
 these nodes would run on the CPU with copies around them. Where a model has no graph for CUDA, one
-is derived from its int8 weights.
+is derived from its int8 weights. For the CPU, graphs of the same numbers are derived that run or
+load faster there.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent.engine.base import EngineSettings
 from agent.errors import CompatibilityError, RuntimeCrash
+from agent.store.candidates import (
+    DERIVE_SIZES,
+    DERIVED_FOR_CPU,
+    DERIVED_FOR_CUDA,
+    Candidate,
+    candidates,
+)
 from agent.store.choices import Attempt, ChoiceBook, ProviderChoice
 from agent.store.derive import load_derived
 from agent.store.disk import Disk
 from agent.store.library import FoundModel
-from agent.store.manifest import Variant
+from agent.store.rewrite_signed import NothingToDo
 from agent.store.roles import Role
 from agent.store.trial import ABORTED, TrialRequest, TrialResult
 
 _log = logging.getLogger(__name__)
 
-DERIVED_FOR_CUDA = ("fp16-from-int8", "fp32-from-int8")
-"""Derivations in order of expected speed."""
 DERIVE_LIMIT_S = 900.0
 
 
@@ -38,7 +44,7 @@ class Trials(Protocol):
 
     def run(self, request: TrialRequest, *, timeout_s: float | None = None) -> TrialResult: ...
 
-    def derive(self, request: Mapping[str, str], *, timeout_s: float) -> TrialResult: ...
+    def derive(self, request: Mapping[str, Any], *, timeout_s: float) -> TrialResult: ...
 
     def probe(self, provider: str, *, timeout_s: float) -> str: ...
 
@@ -56,15 +62,6 @@ class Gpu:
     reason: str
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A variant on a provider, perhaps with graphs derived for it."""
-
-    variant: Variant
-    provider: str
-    derived: str = ""
-
-
 class Chooser:
     """Chooses by proof, and remembers the proof for as long as the box stays the same."""
 
@@ -78,8 +75,10 @@ class Chooser:
         fingerprint: Mapping[str, str],
         gpu: Callable[[], Gpu],
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        derive_sizes: range = DERIVE_SIZES,
     ) -> None:
-        """`derived`: folder of derived graphs. `provider`: auto, cpu or cuda."""
+        """`derived`: folder of derived graphs. `provider`: auto, cpu or cuda. `derive_sizes`:
+        bytes of graphs that others are derived from for the CPU."""
         self._book = book
         self._derived = derived
         self._disk = disk
@@ -87,6 +86,7 @@ class Chooser:
         self._fingerprint = {**fingerprint, "wanted": provider}
         self._gpu = gpu
         self._now = now
+        self._derive_sizes = derive_sizes
 
     def remembered(self, found: FoundModel) -> ProviderChoice | None:
         """The proof made earlier, where it counts still."""
@@ -112,7 +112,8 @@ class Chooser:
     ) -> ProviderChoice:
         """The remembered choice, or one made now (`fresh`: made now in any case) and kept.
 
-        Without `keep` the state stays as it is, and graphs that were derived are gone again.
+        Without `keep` the state stays as it is, and graphs that were derived are gone again; none
+        are for the CPU, since they compute what the original does.
         Raises the refusal of the first candidate when none passes.
         """
         choice = None if fresh else self.remembered(found)
@@ -123,7 +124,7 @@ class Chooser:
             with tempfile.TemporaryDirectory(prefix="funasr-agent-derived-") as folder:
                 choice = self._prove(role, found, settings, trials, Path(folder))
         if not choice.variant:
-            result = choice.attempts[0].result
+            result = _own_refusal(choice)
             if not fresh and _crashed(choice):
                 again = f"`funasr-agent models verify {found.ref.id}` tries it again"
                 told = f"{result.message} (tried on {choice.decided}; {again})"
@@ -172,15 +173,20 @@ class Chooser:
         passed: list[Attempt] = []
         for provider in self._providers(role, found, reasons):
             tried = 0
-            for candidate in self._candidates(role, found, provider):
+            # What is only looked at is not derived for: it would compute the same.
+            sizes = self._derive_sizes if derived == self._derived else range(0)
+            for candidate in candidates(role, found.manifest, provider, derive_sizes=sizes):
                 request = self.request(found, role, candidate.variant.name, provider, settings)
                 if candidate.derived:
                     folder = derived / str(found.ref) / candidate.derived
                     request = replace(request, derived=str(folder))
-                attempt = self._attempt(request, candidate, trials)
+                attempt, gain = self._attempt(request, candidate, trials)
+                if attempt.result.code == NothingToDo.code:
+                    continue
                 attempts.append(attempt)
                 tried += 1
                 if attempt.result.passed:
+                    reasons += [f"{attempt.name}: {gain}"] if gain else []
                     passed.append(attempt)
                     reasons += _placement_words(attempt)
                     break
@@ -188,9 +194,7 @@ class Chooser:
             if not tried:
                 reasons.append(f"the model has no variant for {provider}")
         best = self._best(passed, reasons)
-        for attempt in passed:
-            if attempt.derived and attempt is not best:
-                self._drop(derived / str(found.ref) / attempt.derived)
+        self._drop_others(derived / str(found.ref), best.derived if best else "")
         if not attempts:
             has = ", ".join(sorted({v.provider for v in found.manifest.variants}))
             raise CompatibilityError(
@@ -217,21 +221,11 @@ class Chooser:
                 reasons.append(f"CUDA is not used: {gpu.reason}")
         yield "cpu"
 
-    def _candidates(self, role: Role, found: FoundModel, provider: str) -> Iterator[Candidate]:
-        """In order of expected speed; the manifest's own order within a precision."""
-        own = [v for v in found.manifest.variants if v.provider == provider]
-        if provider == "cuda":
-            own.sort(key=lambda variant: "16" not in variant.name)
-        for variant in own:
-            yield Candidate(variant, provider)
-        if provider == "cuda" and not own and role != "vad":
-            source = next((v for v in found.manifest.variants if v.provider == "cpu"), None)
-            for derivation in DERIVED_FOR_CUDA if source else ():
-                assert source is not None
-                yield Candidate(source, provider, derivation)
-
-    def _attempt(self, request: TrialRequest, candidate: Candidate, trials: Trials) -> Attempt:
-        result = TrialResult()
+    def _attempt(
+        self, request: TrialRequest, candidate: Candidate, trials: Trials
+    ) -> tuple[Attempt, str]:
+        """The attempt, and what graphs derived for the CPU gain, in words."""
+        result, gain = TrialResult(), ""
         if candidate.derived:
             wanted = {
                 "folder": request.folder,
@@ -239,13 +233,23 @@ class Chooser:
                 "variant": request.variant,
                 "derivation": candidate.derived,
                 "target": str(Path(request.derived).parent),
+                "role": request.role,
+                "threads": request.threads,
+                "vad": request.vad,
             }
             result = trials.derive(wanted, timeout_s=DERIVE_LIMIT_S)
+            gain = result.message
         if result.passed:
             result = trials.run(request)
         if candidate.derived and not result.passed:
             self._drop(Path(request.derived))
-        return Attempt(request.variant, request.provider, candidate.derived, result)
+        return Attempt(request.variant, request.provider, candidate.derived, result), gain
+
+    def _drop_others(self, folder: Path, kept: str) -> None:
+        """Remove the derived graphs of a model that were not chosen."""
+        for name in (*DERIVED_FOR_CUDA, *DERIVED_FOR_CPU):
+            if name != kept and (folder / name).exists():
+                self._drop(folder / name)
 
     def _drop(self, folder: Path) -> None:
         """Remove derived graphs that are of no use."""
@@ -282,6 +286,12 @@ class Chooser:
             self._book.save(found.ref, choice)
         except OSError as error:
             _log.warning("the choice for %s can't be kept: %s", found.ref, error)
+
+
+def _own_refusal(choice: ProviderChoice) -> TrialResult:
+    """Of the first variant as the model has it: derived graphs fail with it, or on their own."""
+    own = (attempt.result for attempt in choice.attempts if not attempt.derived)
+    return next(own, choice.attempts[0].result)
 
 
 def _crashed(choice: ProviderChoice) -> bool:

@@ -41,7 +41,7 @@ def to_fp16(data: bytes, name: str) -> bytes:
     Everything between the products stays fp32, as do inputs and outputs: squares in layer norms,
     masks, ranges and CIF's running sum would leave what fp16 can hold. Raises CompatibilityError.
     """
-    graph = _Graph(data, name)
+    graph = Graph(data, name)
     _halve(graph)
     graph.drop_unused()
     return graph.serialised()
@@ -55,16 +55,19 @@ def dequantise_to_fp16(data: bytes, name: str) -> bytes:
     return graph.serialised()
 
 
-def _dequantised(data: bytes, name: str) -> _Graph:
-    graph = _Graph(data, name)
+def _dequantised(data: bytes, name: str) -> Graph:
+    graph = Graph(data, name)
     _turn_back(graph)
     graph.drop_unused()
     _refuse_int8(graph)
     return graph
 
 
-class _Graph:
-    """A parsed graph, with weights that are computed only when it is written."""
+class Graph:
+    """A parsed graph, with weights that are computed only when it is written.
+
+    For rewrites: they change `nodes` and put new weights into `made`.
+    """
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name = name
@@ -161,13 +164,14 @@ def _tensor(name: str, values: Array) -> Any:
     return TensorProto(name=name, dims=values.shape, data_type=kind, raw_data=values.tobytes())
 
 
-def _array(tensor: Any) -> Array:
+def array_of(tensor: Any) -> Array:
+    """The values of a TensorProto."""
     from onnx import numpy_helper
 
     return np.asarray(numpy_helper.to_array(tensor))
 
 
-def _turn_back(graph: _Graph) -> None:
+def _turn_back(graph: Graph) -> None:
     """Every product of a quantised activation and constant int8 weights becomes a MatMul."""
     uses = graph.uses()
     producers = {name: node for node in graph.nodes for name in node.output}
@@ -205,16 +209,16 @@ def _turn_back(graph: _Graph) -> None:
 
 def _fp32_weight(weight: Any, scale: Any, zero: Any = None) -> Callable[[], Array]:
     def make() -> Array:
-        values = _array(weight).astype(np.float32)
+        values = array_of(weight).astype(np.float32)
         if zero is not None:
-            values -= _array(zero).astype(np.float32)
-        values *= _array(scale)
+            values -= array_of(zero).astype(np.float32)
+        values *= array_of(scale)
         return values
 
     return make
 
 
-def _refuse_int8(graph: _Graph) -> None:
+def _refuse_int8(graph: Graph) -> None:
     nodes = [*graph.nodes, *(node for function in graph.model.functions for node in function.node)]
     left = [
         f"{show(node.op_type, quote='')} (node {show(node.name)})"
@@ -228,7 +232,7 @@ def _refuse_int8(graph: _Graph) -> None:
         )
 
 
-def _halve(graph: _Graph) -> None:
+def _halve(graph: Graph) -> None:
     """Products with a constant factor compute in half precision, between casts."""
     from onnx import TensorProto, helper
 
@@ -259,11 +263,11 @@ def _halve(graph: _Graph) -> None:
     graph.nodes = nodes
 
 
-def _fp16_weight(graph: _Graph, name: str) -> Callable[[], Array]:
+def _fp16_weight(graph: Graph, name: str) -> Callable[[], Array]:
     tensor, whole = graph.constants.get(name), graph.made.get(name)
 
     def make() -> Array:
-        values = _array(tensor) if whole is None else whole()
+        values = array_of(tensor) if whole is None else whole()
         return np.clip(values, -_LARGEST_HALF, _LARGEST_HALF).astype(np.float16)
 
     return make

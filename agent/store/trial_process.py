@@ -1,8 +1,8 @@
 """The process behind `agent.store.trial`: one JSON request a line in, one JSON result a line out.
 
 `{"do": "try", ...}` verifies a variant at all three levels and times it; `{"do": "derive", ...}`
-makes a derived variant; `{"do": "probe", ...}` says whether a provider works. What kills this
-process kills nothing else.
+makes a derived variant, and proves one for the CPU equal to its source and faster;
+`{"do": "probe", ...}` says whether a provider works. What kills this process kills nothing else.
 """
 
 from __future__ import annotations
@@ -24,20 +24,45 @@ from typing import Any, BinaryIO, cast
 import psutil
 
 from agent.engine.base import EngineSettings
-from agent.errors import AgentError, IntegrityError, ModelError, ModelLoadError
+from agent.errors import (
+    AgentError,
+    CompatibilityError,
+    IntegrityError,
+    ModelError,
+    ModelLoadError,
+)
 from agent.store.derive import derivation_named, derive_variant, derived_graphs
 from agent.store.disk import Disk
-from agent.store.golden import check_golden
+from agent.store.golden import built_in_clip, check_golden, read_clip
 from agent.store.manifest import Manifest, Variant, read_manifest
 from agent.store.roles import Role
 from agent.store.trial import refusal
 from agent.store.verify import VerifiedModel, read_verified
+from agent.store.workload import do_work, tiled
+from agent.types import Int16
 
 Answer = dict[str, Any]
 _PR_SET_PDEATHSIG = 1
 """Of <sys/prctl.h>: the kernel sends the process a signal when its parent has died."""
 _MAX_MESSAGE = 4000
 """A manifest can list thousands of files, and each can be bad."""
+_TIMED_S = 10.0
+"""Audio that a model is timed on."""
+_TIMING_LIMIT_S = 6.0
+"""No further run is begun after this."""
+_FASTER = 0.97
+"""Of the original's time: what derived graphs must stay below to be used for their speed."""
+_AS_FAST = 1.03
+_QUICKER_TO_LOAD = 0.85
+"""Of the original's time to load: derived graphs that are as fast are used for this."""
+_COPIES = 5
+"""Of all graphs, that deriving and proving hold in memory at once."""
+
+
+class NotFaster(CompatibilityError):
+    """Derived graphs that are of no use on this box."""
+
+    code = "not_faster"
 
 
 def main() -> int:
@@ -84,6 +109,8 @@ def _send(answers: BinaryIO, answer: Answer) -> None:
 
 
 def _try(request: Mapping[str, Any]) -> Answer:
+    from agent.engine.ort import release_memory
+
     manifest, folder, variant = _variant(request)
     settings = EngineSettings(
         threads=request["threads"], provider=request["provider"], vad=request["vad"]
@@ -94,29 +121,106 @@ def _try(request: Mapping[str, Any]) -> Answer:
         del derived
         read_s = time.perf_counter() - started
         _inspect(files)
+        release_memory()
         before = psutil.Process().memory_info().rss
         started = time.perf_counter()
         model = _load(manifest, files, settings)
         load_s = read_s + time.perf_counter() - started
         memory = max(0, psutil.Process().memory_info().rss - before)
         role = cast(Role, request["role"])
-        golden = check_golden(role, model, files, runs=request["runs"])
+        seconds, audio_s = _timed(role, model, files, request["runs"])
         nodes, notes = _placement(manifest, files, settings, role)
     return {
         "load_s": round(load_s, 4),
-        "golden_s": round(golden.seconds, 5),
-        "audio_s": round(golden.audio_s, 3),
+        "golden_s": round(seconds, 5),
+        "audio_s": round(audio_s, 3),
         "memory_mb": round(memory / 2**20, 1),
         "nodes": nodes,
         "notes": notes,
     }
 
 
+def _timed(role: Role, model: Any, files: VerifiedModel, runs: int) -> tuple[float, float]:
+    """Check the model, then time it on its golden audio, repeated so that the time says something;
+    the shortest of at most `runs`. Seconds of work, seconds of audio."""
+    if role == "punctuation":
+        checked = check_golden(role, model, files, runs=runs)
+        return checked.seconds, checked.audio_s
+    check_golden(role, model, files)
+    audio = tiled(_clip(files), _TIMED_S)
+    best, ends = float("inf"), time.perf_counter() + _TIMING_LIMIT_S
+    for _ in range(max(1, runs)):
+        started = time.perf_counter()
+        do_work(role, model, audio)
+        best = min(best, time.perf_counter() - started)
+        if time.perf_counter() > ends:
+            break
+    return best, _TIMED_S
+
+
 def _derive(request: Mapping[str, Any]) -> Answer:
     manifest, folder, variant = _variant(request)
     derivation = derivation_named(request["derivation"])
-    derive_variant(manifest, folder, variant, derivation, Path(request["target"]), Disk())
-    return {}
+    if derivation.provider == "cpu":
+        _require_memory(manifest, variant)
+    target = Path(request["target"])
+    derive_variant(manifest, folder, variant, derivation, target, Disk())
+    if derivation.provider != "cpu":
+        return {}
+    return {"message": _prove_better(request, target / derivation.name)}
+
+
+def _require_memory(manifest: Manifest, variant: Variant) -> None:
+    needed = _COPIES * sum(manifest.files[file].size for file in variant.graphs.values())
+    free = psutil.virtual_memory().available
+    if free < needed:
+        raise CompatibilityError(
+            f"needs {needed >> 20} MB of memory to be made and proven, {free >> 20} MB are free"
+        )
+
+
+def _prove_better(request: Mapping[str, Any], derived: Path) -> str:
+    """What derived graphs gain, in words.
+
+    Raises NotFaster, CompatibilityError when they compute anything else than the original.
+    """
+    from agent.store.equality import compare_speed, prove_equal
+
+    manifest, folder, variant = _variant(request)
+    role = cast(Role, request["role"])
+    settings = EngineSettings(threads=int(request["threads"]), vad=request["vad"])
+    graphs = derived_graphs(derived, manifest)
+    with read_verified(manifest, folder, variant, derived=graphs) as files:
+        del graphs
+        made, made_s = _timed_load(manifest, files, settings)
+    with read_verified(manifest, folder, variant) as files:
+        original, original_s = _timed_load(manifest, files, settings)
+        clip = _clip(files)
+    prove_equal(role, original, made, clip)
+    speed = compare_speed(role, original, made, clip)
+    ratio = speed.derived_s / speed.original_s
+    words = (
+        f"{speed.derived_s * 1000:.1f} ms against {speed.original_s * 1000:.1f} ms in the graphs, "
+        f"loads in {made_s:.2f} s against {original_s:.2f} s"
+    )
+    if ratio > _FASTER and not (ratio <= _AS_FAST and made_s < _QUICKER_TO_LOAD * original_s):
+        raise NotFaster(f"it is no better than {variant.name}: {words}")
+    return f"the same numbers as {variant.name}, {words}"
+
+
+def _timed_load(
+    manifest: Manifest, files: VerifiedModel, settings: EngineSettings
+) -> tuple[Any, float]:
+    started = time.perf_counter()
+    model = _load(manifest, files, settings)
+    return model, time.perf_counter() - started
+
+
+def _clip(files: VerifiedModel) -> Int16:
+    golden = files.manifest.golden
+    if golden is None or not golden.audio:
+        return built_in_clip()
+    return read_clip(files.read(golden.audio), golden.audio)
 
 
 def _variant(request: Mapping[str, Any]) -> tuple[Manifest, Path, Variant]:

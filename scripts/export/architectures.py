@@ -1,24 +1,13 @@
-"""The published architectures as config.yaml of FunASR 1.x, in full size and in miniature.
-
-Sizes are those of FunASR's own configuration templates; sections of a config.yaml under the
-`--configs` folder come before them.
-"""
+"""The published architectures as config.yaml of FunASR 1.x, as FunASR's own templates size them."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 Config = dict[str, Any]
-
-SMALL_DIM = 64
-SMALL_TOKENS = 300
-_OLD_SECTIONS = ("encoder_conf", "decoder_conf", "predictor_conf", "frontend_conf")
 
 
 @dataclass(frozen=True)
@@ -292,52 +281,3 @@ ARCHITECTURES = {
         Architecture("fsmn-vad", _vad, "fsmn-vad"),
     )
 }
-
-
-def configuration(architecture: Architecture, configs: Path, *, small: bool) -> Config:
-    """config.yaml of the architecture, of full size or in miniature."""
-    config = architecture.config()
-    _take_published(config, configs / architecture.source / "config.yaml")
-    if small:
-        _shrink(config)
-    return config
-
-
-def _take_published(config: Config, path: Path) -> None:
-    """Sections that a published config.yaml of either generation states come before ours.
-
-    `dither` stays 0 and `input_layer` stays ours: the older files leave both to their runtime.
-    """
-    if not path.is_file() or config["model"] in ("CTTransformerStreaming", "FsmnVADStreaming"):
-        return
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    published = yaml.load(path.read_text("utf-8"), Loader=loader)
-    for name in _OLD_SECTIONS:
-        if isinstance(published.get(name), dict) and name in config:
-            known = {k: v for k, v in published[name].items() if k != "cmvn_file"}
-            config[name] |= known
-    if isinstance(published.get("punc_list"), list):
-        config["model_conf"]["punc_list"] = published["punc_list"]
-
-
-def _shrink(config: Config) -> None:
-    """Two blocks of 64 in the encoder and in the decoder, same classes, same graph inputs."""
-    if config["model"] == "FsmnVADStreaming":
-        config["encoder_conf"] |= {"linear_dim": 64, "proj_dim": 32}
-        return
-    block = {"attention_heads": 4, "linear_units": 128, "num_blocks": 2}
-    config["encoder_conf"] |= block | {"output_size": SMALL_DIM}
-    if "tp_blocks" in config["encoder_conf"]:
-        config["encoder_conf"]["tp_blocks"] = 2
-    if "input_size" in config["encoder_conf"]:
-        config["encoder_conf"]["input_size"] = SMALL_DIM
-        config["model_conf"] |= {"embed_unit": SMALL_DIM, "att_unit": SMALL_DIM}
-    if "decoder_conf" in config:
-        config["decoder_conf"] |= block | {"att_layer_num": 2}
-        config["predictor_conf"]["idim"] = SMALL_DIM
-    if "inner_dim" in config["model_conf"]:
-        config["model_conf"]["inner_dim"] = SMALL_DIM
-    if "seaco_decoder_conf" in config:
-        # Its six attention layers stay: the hotword filter of the export reads the sixth.
-        config["seaco_decoder_conf"] |= {"linear_units": 64, "num_blocks": 2}
-        config["model_conf"]["NO_BIAS"] = SMALL_TOKENS - 5

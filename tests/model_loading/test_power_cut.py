@@ -80,7 +80,9 @@ def test_the_agent_starts_on_a_verified_model_after_a_cut_at_any_step(
     for change, arguments in changes.items():
         base = tmp_path / "base"
         shutil.copytree(state, base)
-        calls = record(models(state, *arguments), state, tmp_path / "trace")
+        # On a busy machine `verify` may find the model slow, and say so by its exit code.
+        codes = (0, 1) if change == "verify" else (0,)
+        calls = record(models(state, *arguments), state, tmp_path / "trace", codes=codes)
         after, refused = serving(state, root)
         assert refused == 0
         found: dict[str, int] = {}

@@ -71,7 +71,7 @@ def test_every_key_has_a_line_of_explanation() -> None:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         section = line.endswith(":")
-        explained = lines[number - 1].startswith("# ") if section else " # " in line
+        explained = lines[number - 1].lstrip().startswith("# ") if section else " # " in line
         assert explained, line
 
 

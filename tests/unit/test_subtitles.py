@@ -39,5 +39,33 @@ def test_a_cue_is_never_without_length() -> None:
 def test_segments_carry_tokens_and_their_times() -> None:
     segment = Transcript("s", 0, "hi", True, 10, 500, ("hi",), ((20, 300),))
     assert segments_json([segment]) == [
-        {"start_ms": 10, "end_ms": 500, "text": "hi", "tokens": ["hi"], "timestamps": [[20, 300]]}
+        {
+            "start_ms": 10,
+            "end_ms": 500,
+            "text": "hi",
+            "tokens": ["hi"],
+            "timestamps": [[20, 300]],
+            "sentences": [{"text": "hi", "start_ms": 20, "end_ms": 300}],
+        }
     ]
+
+
+def test_a_segment_whose_numbers_were_rewritten_carries_what_was_spoken() -> None:
+    stamps = ((0, 100), (100, 200), (200, 300))
+    segment = Transcript("s", 0, "300块", True, 0, 300, tuple("三百块"), stamps, spoken="三百块")
+    (fields,) = segments_json([segment])
+    assert (fields["text"], fields["spoken"], fields["tokens"]) == ("300块", "三百块", [*"三百块"])
+
+
+def test_a_segment_with_times_is_cut_at_its_sentences() -> None:
+    stamps = tuple((i * 1000, (i + 1) * 1000) for i in range(5))
+    segment = Transcript("s", 0, "你好。再见 b！", True, 0, 9000, tuple("你好再见b"), stamps)
+    assert to_srt([final("one", 0, 1), segment]).splitlines()[4:7] == [
+        "2",
+        "00:00:00,000 --> 00:00:02,000",
+        "你好。",
+    ]
+    assert to_vtt([segment]) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n你好。\n\n"
+        "00:00:02.000 --> 00:00:05.000\n再见 b！\n"
+    )

@@ -1,7 +1,8 @@
 """One file a model family; a file added here is found by itself.
 
 A family module has `FAMILY` (its name in manifests), `TASK` (the role it serves), `GRAPHS` (the
-graphs a variant must have) and `load(files, settings)`.
+graphs a variant must have), where there are any `OPTIONAL_GRAPHS` (those it may have, which what
+it says in `GRAPHS` then asks for), and `load(files, settings)`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Family:
     """vad, asr_online, asr_offline or punctuation."""
     graphs: tuple[str, ...]
     load: Callable[[ModelFiles, EngineSettings], Any]
+    optional_graphs: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -34,7 +36,13 @@ def families() -> dict[str, Family]:
     found = {}
     for entry in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{entry.name}")
-        found[module.FAMILY] = Family(module.FAMILY, module.TASK, module.GRAPHS, module.load)
+        found[module.FAMILY] = Family(
+            module.FAMILY,
+            module.TASK,
+            module.GRAPHS,
+            module.load,
+            getattr(module, "OPTIONAL_GRAPHS", ()),
+        )
     return found
 
 

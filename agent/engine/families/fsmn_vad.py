@@ -144,13 +144,7 @@ def load(files: ModelFiles, settings: EngineSettings) -> FsmnVad:
     published = section(config, "vadPostArgs") or section(config, "model_conf")
     parameters = VadParameters.from_config(published, settings.vad)
     frontend = read_frontend(files, frontend_conf)
-    graph = ort.open_graph(
-        files.graph("model"),
-        name=f"{files.model_id}/model",
-        threads=settings.threads,
-        provider=settings.provider,
-        profile_dir=settings.profile_dir,
-    )
+    graph = ort.open_model_graph(files, "model", settings)
     graph.require(
         {"speech": ort.TensorSpec("float", (None, None, frontend.config.dim))},
         {"logits": ort.TensorSpec("float", (None, None, None))},

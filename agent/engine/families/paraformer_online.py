@@ -1,15 +1,13 @@
 """Streaming Paraformer: hops of `chunk_size[1]` * 60 ms with look-back and look-ahead.
 
-Encoder: speech f32[B,T,560], speech_lengths i32[B] -> enc f32[B,T,D], enc_len, alphas f32[B,T].
-Decoder: enc, enc_len, acoustic_embeds f32[B,L,D], acoustic_embeds_len, in_cache_* [B,D,10] ->
-logits f32[B,L,V], sample_ids, out_cache_*. Between the two, outside the graphs, runs CIF.
+The two graphs are those of `agent.engine.hops`; between them, outside the graphs, runs CIF.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,8 +16,10 @@ from agent.engine.base import EngineSettings, ModelFiles
 from agent.engine.cif import CifState
 from agent.engine.families.paraformer import DROPPED_IDS, check_vocabulary
 from agent.engine.frontend import Frontend
+from agent.engine.hops import DecoderHop, HopGraphs
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, tokens_to_text
+from agent.engine.together import Together, alone
 from agent.types import SAMPLE_RATE, Float32, Int16, Recognition, StreamOptions
 
 FAMILY = "paraformer_online"
@@ -34,8 +34,7 @@ FRAME_SAMPLES = SAMPLE_RATE * 60 // 1000
 class _Parts:
     """What all streams of a model share."""
 
-    encoder: ort.Graph
-    decoder: ort.Graph
+    graphs: HopGraphs
     frontend: Frontend
     tokens: Sequence[str]
     dim: int
@@ -43,6 +42,8 @@ class _Parts:
     tail_threshold: float
     caches: dict[str, tuple[int, int]]
     """Name of a decoder cache (without in_ or out_) -> its channels and frames."""
+    together: Together = alone
+    """How the runs of the graphs are made."""
 
 
 class ParaformerOnline:
@@ -54,6 +55,15 @@ class ParaformerOnline:
     def start_stream(self, options: StreamOptions) -> ParaformerStream:
         """State for one utterance."""
         return ParaformerStream(self._parts, options.chunk_size)
+
+    def proven_batch(self, most: int) -> int:
+        """As `agent.engine.together.Batchable` says."""
+        parts = self._parts
+        return parts.graphs.proven_batch(most, parts.frontend.config.dim, parts.dim)
+
+    def sharing(self, together: Together) -> ParaformerOnline:
+        """As `agent.engine.together.Batchable` says."""
+        return ParaformerOnline(replace(self._parts, together=together))
 
 
 class ParaformerStream:
@@ -144,28 +154,19 @@ class ParaformerStream:
 
     def _decode(self, window: Float32, *, is_last: bool) -> None:
         parts = self._parts
-        encoded = parts.encoder.run(
-            {"speech": window[None], "speech_lengths": ort.int32(len(window))}
-        )
-        ort.require_finite(encoded["alphas"], "alphas", file=parts.encoder.name)
-        alphas = encoded["alphas"][0].copy()
+        graphs = parts.graphs
+        encoded = parts.together((graphs, "encoder", len(window)), graphs.encode, window)
+        alphas = encoded.alphas.copy()
         alphas[: self._back] = 0.0
         alphas[self._back + self._hop :] = 0.0
-        embeds = self._cif.fire(encoded["enc"][0], alphas, is_last=is_last)
+        embeds = self._cif.fire(encoded.enc[0], alphas, is_last=is_last)
         if not len(embeds):
             return
-        feeds = {
-            "enc": encoded["enc"],
-            "enc_len": encoded["enc_len"],
-            "acoustic_embeds": embeds[None],
-            "acoustic_embeds_len": ort.int32(len(embeds)),
-        }
-        feeds.update({f"in_{name}": cache for name, cache in self._caches.items()})
-        decoded = parts.decoder.run(feeds)
-        for name, cache in self._caches.items():
-            self._caches[name] = decoded[f"out_{name}"][:, :, -cache.shape[2] :]
-        ort.require_finite(decoded["logits"], "logits", file=parts.decoder.name)
-        best = decoded["logits"][0].argmax(axis=-1)
+        hop = DecoderHop(encoded, embeds, self._caches)
+        alike = (graphs, "decoder", len(window), len(embeds))
+        decoded = parts.together(alike, graphs.decode, hop)
+        self._caches = decoded.caches
+        best = decoded.logits.argmax(axis=-1)
         tokens = [parts.tokens[int(i)] for i in best if i not in DROPPED_IDS]
         self._read += [token for token in tokens if token not in SPECIAL_TOKENS]
 
@@ -206,8 +207,7 @@ def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
     predictor = section(config, "predictor_conf")
     return ParaformerOnline(
         _Parts(
-            encoder=encoder,
-            decoder=decoder,
+            graphs=HopGraphs(encoder, decoder, {name: caches[name][1] for name in caches}),
             frontend=frontend,
             tokens=tokens,
             dim=dim,

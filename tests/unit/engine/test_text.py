@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.text import SPECIAL_TOKENS, tokens_to_text
+from agent.engine.text import SPECIAL_TOKENS, pieces_to_text, text_rule, tokens_to_text
 
 TOKENS = st.lists(
     st.sampled_from(["你", "好", "turn", "on", "hel@@", "lo", "the", "3", "<unk>", "</s>"])
@@ -28,6 +28,27 @@ TOKENS = st.lists(
 )
 def test_tokens_become_text(tokens, text):
     assert tokens_to_text(tokens) == text
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([], ""),
+        (["▁"], ""),
+        (["▁hel", "lo", "▁world", "."], "hello world."),
+        (["hel", "lo"], "hello"),
+        (["你", "好", "▁", "▁the"], "你好 the"),
+        (["▁it", "'", "s", "<unk>", "</s>"], "it's"),
+        (["▁안녕", "하세요", "▁"], "안녕하세요"),
+    ],
+)
+def test_pieces_become_text(pieces, text):
+    assert pieces_to_text(pieces) == text
+
+
+def test_a_vocabulary_tells_how_its_tokens_become_text():
+    assert text_rule(["<unk>", "▁the", "s"]) is pieces_to_text
+    assert text_rule(["<blank>", "你", "hel@@"]) is tokens_to_text
 
 
 @given(TOKENS)

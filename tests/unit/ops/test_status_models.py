@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from agent.config import Config
+from agent.config import Config, Vad
+from agent.engine.endpoint import VadParameters
+from agent.engine.itn import Grammar, InverseNormalizer
 from agent.engine.session import SessionSettings
 from agent.errors import ModelError
 from agent.ops.canary import Canary
@@ -45,6 +47,7 @@ class Box:
         self.trials = FakeTrials(self.verdict)
         self.refused: dict[str, TrialResult] = {}
         self.breaking = ""
+        self.vad = fake_models().vad
         store = fake_store(
             self.shipped,
             self.state,
@@ -60,7 +63,7 @@ class Box:
 
     def load_model(self, family: str, files: Any, settings: Any) -> Any:
         models = fake_models(fail_on="33333" if files.model_id == self.breaking else "")
-        return models.vad if family == "fsmn_vad" else models.offline
+        return self.vad if family == "fsmn_vad" else models.offline
 
     async def prove(self, models: ModelSet, loaded: LoadedModels) -> None:
         await self.canary.prove(models, tone(3, 5))
@@ -111,6 +114,25 @@ async def test_a_role_is_shown_with_all_that_names_its_model(box: Box) -> None:
     assert any("was chosen" in reason for reason in row["choice"]["reasons"])
     assert box.status.ready()
     assert box.status.health()["status"] == "ok"
+
+
+async def test_the_parameters_of_the_vad_are_echoed(box: Box) -> None:
+    box.vad.parameters = VadParameters(max_end_silence_time=500)  # type: ignore[attr-defined]
+    await box.keeper.load()
+    parameters = box.row("vad")["parameters"]
+    assert (parameters["max_end_silence_time"], parameters["sil_pdf_ids"]) == (500, [0])
+    assert set(parameters) == set(Vad.model_fields)
+    assert "parameters" not in box.row("asr_offline")
+
+
+async def test_whether_numbers_are_rewritten_is_said(box: Box) -> None:
+    assert box.status.status()["itn"] == {"available": False, "reason": "it is not set up"}
+    for problem in ("", "wetext is not installed"):
+        rewriter = InverseNormalizer(lambda language: Grammar(str, str, ""))
+        rewriter.problem = problem
+        box.service.settings = SessionSettings(itn=rewriter)
+        shown = {"available": not problem, "reason": problem or None}
+        assert box.status.status()["itn"] == shown
 
 
 async def test_an_unpinned_model_is_said_and_does_not_degrade_the_box(box: Box) -> None:

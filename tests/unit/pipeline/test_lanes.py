@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from agent.errors import NotReady
 from agent.pipeline.lanes import Lane
 
 
@@ -89,3 +90,36 @@ async def test_closing_reports_a_job_that_does_not_end() -> None:
     assert await lane.close(0.05) is False
     gate.set()
     await task
+
+
+async def test_a_lane_with_two_workers_runs_two_jobs_at_a_time() -> None:
+    made = Lane("wide", queue=8, workers=2)
+    made.start()
+    barrier = threading.Barrier(2, timeout=10)
+    both = await asyncio.gather(made.run(barrier.wait), made.run(barrier.wait))
+    assert sorted(both) == [0, 1]
+    assert await made.close(5)
+
+
+async def test_jobs_that_nobody_waits_for_go_last(lane: Lane) -> None:
+    wide = Lane("queue", queue=8)
+    wide.start()
+    gate, order = threading.Event(), list[str]()
+    first = asyncio.create_task(wide.run(lambda: gate.wait(10)))
+    await asyncio.sleep(0.02)
+    late = asyncio.create_task(wide.run(lambda: order.append("file"), urgent=False))
+    await asyncio.sleep(0)
+    live = asyncio.create_task(wide.run(lambda: order.append("live")))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, late, live)
+    assert order == ["live", "file"]
+    assert await wide.close(5)
+
+
+async def test_a_closed_lane_takes_no_job() -> None:
+    made = Lane("closed", queue=1)
+    made.start()
+    assert await made.close(5)
+    with pytest.raises(NotReady, match="stopping"):
+        await made.run(lambda: 1)

@@ -54,6 +54,9 @@ class Named(FakeOffline):
     def punctuate(self, text: str) -> str:
         return f"{text}."
 
+    def start_stream(self) -> Named:
+        return self
+
 
 class FailingDisk(Disk):
     """Fails when a file of this name is written."""

@@ -54,8 +54,14 @@ from agent.types import (
                 "end_ms": 90,
                 "tokens": ["你"],
                 "timestamps": [[1, 2]],
+                "sentences": [{"text": "你", "start_ms": 1, "end_ms": 2}],
                 "language": "zh",
             },
+        ),
+        (
+            Transcript("s", 1, "300", True, 0, 90, spoken="三百"),
+            "final",
+            {"segment_id": 1, "text": "300", "start_ms": 0, "end_ms": 90, "spoken": "三百"},
         ),
     ],
 )

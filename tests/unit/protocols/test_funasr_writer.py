@@ -207,7 +207,35 @@ def test_pieces_of_words_are_found_in_the_text() -> None:
         "s", 0, "Playing, USA", True, 0, 9, ("play@@", "ing", "u", "s", "a"), ((0, 1),) * 5
     )
     pieces = replies(RecognitionMode.TWO_PASS, event)[0]["stamp_sents"]
-    assert [(p["text_seg"], p["punc"]) for p in pieces] == [("play@@ ing", ","), ("u s a", "")]
+    assert [(p["text_seg"], p["punc"]) for p in pieces] == [("Playing", ","), ("USA", "")]
+
+
+def test_rewritten_numbers_have_a_time_for_each_digit() -> None:
+    stamps = tuple((i * 100, (i + 1) * 100) for i in range(6))
+    tokens = ("花", "了", "三", "百", "块", "好")
+    event = Transcript(
+        "s", 0, "花了300块，好。", True, 0, 600, tokens, stamps, spoken="花了三百块，好。"
+    )
+    got = replies(RecognitionMode.TWO_PASS, event)[0]
+    assert got["text"] == "花了300块，好。"
+    assert json.loads(got["timestamp"]) == [
+        [0, 100], [100, 200], [200, 266], [266, 333], [333, 400], [400, 500], [500, 600]
+    ]  # fmt: skip
+    assert [(p["text_seg"], p["punc"]) for p in got["stamp_sents"]] == [
+        ("花 了 3 0 0 块", "，"),
+        ("好", "。"),
+    ]
+
+
+def test_a_punctuated_final_adds_only_its_closing_mark_to_the_increments() -> None:
+    punctuated = Transcript("s", 0, "一百，好。", True, 0, 900, spoken="一百，好。")
+    got = replies(
+        RecognitionMode.ONLINE, partial(0, "一百"), partial(0, "一百好"), punctuated, DONE
+    )
+    assert "".join(m["text"] for m in got) == "一百好。"
+    rewritten = Transcript("s", 0, "100，好吗？", True, 0, 900, spoken="一百，好吗？")
+    got = replies(RecognitionMode.ONLINE, partial(0, "一百好"), rewritten, DONE)
+    assert "".join(m["text"] for m in got) == "一百好吗？"
 
 
 def test_timestamps_are_absent_when_one_sentence_lacks_them() -> None:

@@ -15,6 +15,7 @@ import soundfile
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from agent.engine import ort
 from agent.engine.base import EngineSettings
 from agent.engine.families import load_model
 from agent.engine.placement import RuntimeOperators
@@ -32,6 +33,7 @@ from agent.store.disk import Disk
 from agent.store.inspect_graph import inspect_graph
 from agent.store.manifest import read_manifest
 from agent.store.rewrite import dequantise, dequantise_to_fp16, to_fp16
+from agent.store.rewrite_signed import NothingToDo
 from agent.types import StreamOptions
 from tests.unit.engine.graphs import SHARED, Files
 
@@ -50,6 +52,15 @@ INT8_ERROR = 0.05
 FP16_ERROR = 0.002
 FRAMES = 20
 ROWS, COLUMNS = 6, 4
+MANIFEST = """
+schema: 1
+id: tiny
+family: adder
+task: vad
+license: none
+sample_rate: 16000
+variants: [{name: int8, provider: cpu, graphs: {model: model_quant.onnx}}]
+"""
 
 
 def facts(data):
@@ -266,14 +277,18 @@ def test_a_graph_without_int8_keeps_its_numbers(root):
     assert difference(outputs(dequantise(data, "m")), outputs(data)) == 0
 
 
-def test_both_derivations_are_for_cuda_and_start_from_int8(root):
+def test_derivations_are_known_by_name_and_provider(root):
     int8 = facts((root / "models/builtin-vad/model_quant.onnx").read_bytes())
     fp32 = facts((root / "models/builtin-vad/model.onnx").read_bytes())
-    assert [d.name for d in DERIVATIONS] == ["fp32-from-int8", "fp16-from-int8"]
+    found = {d.name: (d.provider, d.applies(int8), d.applies(fp32)) for d in DERIVATIONS}
+    assert found == {
+        "fp32-from-int8": ("cuda", True, False),
+        "fp16-from-int8": ("cuda", True, False),
+        "s8-from-u8": ("cpu", True, False),
+        "optimised": ("cpu", True, True),
+    }
     for derivation in DERIVATIONS:
         assert derivation_named(derivation.name) is derivation
-        assert derivation.provider == "cuda"
-        assert (derivation.applies(int8), derivation.applies(fp32)) == (True, False)
     with pytest.raises(CompatibilityError, match="no variant 'fp8' can be derived"):
         derivation_named("fp8")
 
@@ -309,27 +324,10 @@ def model(tmp_path):
 
 def write_model(folder, data):
     (folder / "model_quant.onnx").write_bytes(data)
-    (folder / "manifest.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "schema": 1,
-                "id": "tiny",
-                "family": "adder",
-                "task": "vad",
-                "license": "none",
-                "sample_rate": 16000,
-                "files": {
-                    "model_quant.onnx": {
-                        "size": len(data),
-                        "sha256": hashlib.sha256(data).hexdigest(),
-                    }
-                },
-                "variants": [
-                    {"name": "int8", "provider": "cpu", "graphs": {"model": "model_quant.onnx"}}
-                ],
-            }
-        )
-    )
+    tree = yaml.safe_load(MANIFEST)
+    listed = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    tree["files"] = {"model_quant.onnx": listed}
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(tree))
     return read_manifest(folder)
 
 
@@ -467,9 +465,71 @@ def test_a_link_in_place_of_a_derived_graph_is_refused(derive, tmp_path):
         read_derived(made)
 
 
-def test_a_derivation_for_the_cpu_fits_in_as_well(derive):
-    """What shifts weights from uint8 to int8 is another entry of the same kind."""
-    same = Derivation("s8-from-u8", "cpu", lambda facts: True, lambda data, name: data)
+SIGNED = derivation_named("s8-from-u8")
+
+
+def test_a_derivation_of_ones_own_fits_in_as_well(derive):
+    same = Derivation("other", "cpu", lambda facts: True, lambda data, name: data)
     made = derive(same)
-    assert (made.name, made.provider) == ("s8-from-u8", "cpu")
+    assert (made.name, made.provider) == ("other", "cpu")
     assert facts(read_derived(made)["model"]).quantised == "dynamic_int8"
+
+
+def test_signed_weights_are_stored_as_the_runtime_optimises_them(model, derive):
+    manifest, folder = model
+    made = derive(SIGNED)
+    assert load_derived(made.folder.parent, "s8-from-u8", manifest) == made
+    data = read_derived(made)["model"]
+    assert data.endswith(ort.optimised_mark())
+    graph = onnx.load_model_from_string(data).graph
+    assert "DynamicQuantizeMatMul" in {node.op_type for node in graph.node}
+    assert TensorProto.INT8 in {t.data_type for t in graph.initializer}
+    (before,) = outputs((folder / "model_quant.onnx").read_bytes()).values()
+    (after,) = outputs(data).values()
+    assert before.tobytes() == after.tobytes()
+    assert sorted(p.name for p in made.folder.iterdir()) == ["derived.json", "model.onnx"]
+
+
+def test_an_optimised_graph_is_tied_to_runtime_and_cpu(model, derive):
+    manifest, _ = model
+    made = derive(SIGNED)
+    path = made.folder / "derived.json"
+    record = json.loads(path.read_text())
+    assert set(record["box"]) == {"onnxruntime", "machine", "cpu"}
+    for part in record["box"]:
+        other = {**record, "box": {**record["box"], part: "another"}}
+        path.write_text(json.dumps(other))
+        assert load_derived(made.folder.parent, "s8-from-u8", manifest) is None
+        with pytest.raises(IntegrityError, match="it is made anew"):
+            derived_graphs(made.folder, manifest)
+
+
+def test_a_graph_without_unsigned_weights_is_kept_beside_one_that_has_some(tmp_path):
+    """An int8 encoder with a hotword encoder in fp32."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    files = {"a.onnx": quantised()[0], "b.onnx": dequantise(quantised()[0], "b")}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    tree = yaml.safe_load(MANIFEST)
+    tree["files"] = {
+        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in files.items()
+    }
+    both, plain = ({"model": "a.onnx", "model_eb": "b.onnx"}, {"model": "b.onnx"})
+    tree["variants"] = [
+        {"name": name, "provider": "cpu", "graphs": graphs}
+        for name, graphs in (("int8", both), ("fp32", plain))
+    ]
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(tree))
+    manifest = read_manifest(folder)
+    int8, fp32 = manifest.variants
+    where = tmp_path / "derived"
+    made = derive_variant(manifest, folder, int8, SIGNED, where, Disk())
+    graphs = read_derived(made)
+    assert set(graphs) == {"model", "model_eb"}
+    assert all(data.endswith(ort.optimised_mark()) for data in graphs.values())
+    with pytest.raises(NothingToDo):
+        derive_variant(manifest, folder, fp32, SIGNED, where, Disk())
+    assert read_derived(made) == graphs
+    assert [path.name for path in where.iterdir()] == ["s8-from-u8"]

@@ -189,10 +189,51 @@ def test_a_golden_that_says_nothing_for_the_role_is_the_manifests_fault(
         check_golden(role, model, files_of(golden))
 
 
-def test_punctuation_has_no_golden_audio() -> None:
-    for golden in (TEXT, None):
-        with pytest.raises(GoldenMismatch, match="nothing about a model for punctuation"):
-            check_golden("punctuation", object(), files_of(golden))
+MARKED = GoldenClip("", text="你好，世界。", input="你好世界")
+
+
+class Marks:
+    """A punctuation model that gives what it is told to."""
+
+    def __init__(self, *replaced: tuple[str, str], end: str = "") -> None:
+        self._replaced, self._end = replaced, end
+
+    def punctuate(self, text: str) -> str:
+        for old, new in self._replaced:
+            text = text.replace(old, new)
+        return text + self._end
+
+
+def test_the_golden_text_gets_its_marks() -> None:
+    result = check_golden("punctuation", Marks(("好", "好，"), end="。"), files_of(MARKED), runs=2)
+    assert (result.audio_s, result.rtf) == (0.0, 0.0)
+
+
+def test_other_marks_in_the_golden_text_are_refused() -> None:
+    with pytest.raises(GoldenMismatch) as caught:
+        check_golden("punctuation", Marks(end="？"), files_of(MARKED))
+    assert "golden.input: it reads '你好世界？', its maker recorded '你好，世界。'" in (
+        caught.value.message
+    )
+    tolerant = dataclasses.replace(MARKED, max_cer=0.5)
+    check_golden("punctuation", Marks(end="？"), files_of(tolerant))
+
+
+@pytest.mark.parametrize("model", [Marks(), Marks(("好", "好，"), ("you", "you?"), end="。")])
+def test_an_adopted_punctuation_model_may_add_marks(model: Marks) -> None:
+    check_golden("punctuation", model, files_of(None))
+
+
+@pytest.mark.parametrize("model", [Marks(("天", "地")), Marks(end="x"), Marks(("well", "Well"))])
+def test_an_adopted_punctuation_model_may_change_nothing_else(model: Marks) -> None:
+    with pytest.raises(GoldenMismatch, match="may add marks and change nothing else"):
+        check_golden("punctuation", model, files_of(None))
+
+
+def test_a_golden_text_without_its_marks_proves_nothing() -> None:
+    golden = dataclasses.replace(MARKED, text=None)
+    with pytest.raises(ManifestError, match="needs `text`"):
+        check_golden("punctuation", Marks(), files_of(golden))
 
 
 def test_the_shortest_run_is_measured() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ManifestError
-from agent.store.manifest import Manifest, parse_manifest, read_manifest
+from agent.store.manifest import GoldenClip, Manifest, parse_manifest, read_manifest
 from agent.store.strict_yaml import MAX_MANIFEST_BYTES
 
 SHA = "ab" * 32
@@ -78,6 +78,19 @@ def test_golden_of_a_vad_holds_segments() -> None:
     assert manifest.golden is not None
     assert manifest.golden.segments == ((10, 900), (1200, 1800))
     assert manifest.golden.tolerance_ms == 20
+
+
+def test_golden_of_a_punctuation_model_is_a_text() -> None:
+    golden = {"input": "你好世界", "text": "你好，世界。"}
+    manifest = parse({**changed("golden", golden), "task": "punctuation"})
+    assert manifest.golden == GoldenClip("", "你好，世界。", "你好世界")
+
+
+def test_golden_of_a_punctuation_model_needs_its_input() -> None:
+    for golden, wrong in ((3, "is 3"), (None, "is missing"), ("", "is ''")):
+        tree = {**changed("golden", {"input": golden, "text": "好。"}), "task": "punctuation"}
+        with pytest.raises(ManifestError, match=rf"golden\.input: {wrong}"):
+            parse(tree)
 
 
 def test_optional_parts_may_be_left_out() -> None:

@@ -11,10 +11,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.engine.base import EngineSettings
 from agent.errors import AgentError, CompatibilityError, GoldenMismatch
+from agent.store.candidates import DERIVE_SIZES
 from agent.store.choices import ChoiceBook, ProviderChoice
 from agent.store.derive import derivation_named, derive_variant
 from agent.store.disk import Disk
@@ -23,8 +25,9 @@ from agent.store.manifest import read_manifest
 from agent.store.providers import Chooser, Gpu
 from agent.store.refs import ModelRef
 from agent.store.roles import Role
-from agent.store.trial import TrialRequest, TrialResult
+from agent.store.trial import TrialRequest, TrialResult, refusal
 from tests.fake_store import PASSED, FakeTrials
+from tests.model_loading.graphs import large_paraformer
 from tests.model_loading.tiny_models import asr_files, write_model
 
 CPU_ONLY = [("int8", "cpu")]
@@ -32,6 +35,8 @@ BOTH = [("fp32", "cuda"), ("fp16", "cuda"), ("int8", "cpu")]
 BOX = {"agent": "1", "onnxruntime": "onnxruntime 1.20", "cpu": "slow", "gpu": ""}
 DEAF = TrialResult(code="golden_mismatch", level="function", message="it hears nothing")
 CRASHED = TrialResult(code="runtime_crash", level="compatibility", message="it ended by signal 11")
+ON_CPU = ("s8-from-u8", "optimised")
+ANY_SIZE = range(1 << 30)
 NO_GPU = Gpu(False, "there is no NVIDIA GPU")
 GPU = Gpu(True, "")
 
@@ -63,8 +68,11 @@ class DerivingTrials(FakeTrials):
         assert manifest.sha256 == request["manifest_sha256"]
         variant = next(v for v in manifest.variants if v.name == request["variant"])
         target = Path(request["target"])
-        derive_variant(manifest, folder, variant, derivation_named(name), target, Disk())
-        return TrialResult()
+        try:
+            derive_variant(manifest, folder, variant, derivation_named(name), target, Disk())
+        except CompatibilityError as error:
+            return refusal(error)
+        return TrialResult(message="twice as fast" if request["derivation"] in ON_CPU else "")
 
 
 def by(table: Mapping[str, TrialResult | float]) -> Verdict:
@@ -108,6 +116,7 @@ class Box:
         box: Mapping[str, str] = BOX,
         disk: Disk | None = None,
         day: int = 1,
+        derive_sizes: range = DERIVE_SIZES,
     ) -> Chooser:
         def looked() -> Gpu:
             self.asked_gpu += 1
@@ -121,6 +130,7 @@ class Box:
             fingerprint=box,
             gpu=looked,
             now=lambda: datetime(2026, 5, day, 12, 0, 0, 999, timezone.utc),
+            derive_sizes=derive_sizes,
         )
 
     def choose(
@@ -478,3 +488,95 @@ def test_a_choice_is_shown_with_its_reasons_and_figures(make: MakeModel, box: Bo
     assert (third["derived"], third["provider"]) == (None, "cpu")
     assert second["real_time_factor"] == 0.001
     assert any("fp16-from-int8 on cuda was refused" in reason for reason in shown["reasons"])
+
+
+@pytest.fixture
+def unsigned(tmp_path: Path) -> FoundModel:
+    """A recogniser with unsigned int8 weights."""
+    files = asr_files(model_onnx=large_paraformer(0, np.random.default_rng(0), width=64))
+    variants = [{"name": "int8", "provider": "cpu", "graphs": {"model": "model.onnx"}}]
+    folder = write_model(tmp_path / "models", "tiny", files, variants=variants)
+    manifest = read_manifest(folder)
+    return FoundModel(ModelRef("tiny", manifest.sha8), manifest, folder, True)
+
+
+def derived_names(box: Box, found: FoundModel) -> list[str]:
+    folder = box.state / "derived" / str(found.ref)
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_signed_weights_are_tried_first_on_the_cpu(unsigned: FoundModel, box: Box) -> None:
+    trials = DerivingTrials()
+    choice = box.choose(unsigned, trials, derive_sizes=ANY_SIZE)
+    assert names(trials) == ["cpu/s8-from-u8"]
+    assert (choice.variant, choice.provider, choice.derived) == ("int8", "cpu", "s8-from-u8")
+    assert choice.reasons[1:] == (
+        "s8-from-u8 on cpu: twice as fast",
+        "s8-from-u8 on cpu passed and was chosen: 10.0 ms for 1.0 s of audio",
+    )
+    wanted = trials.derived[0]
+    assert (wanted["role"], wanted["threads"], wanted["vad"]) == ("asr_offline", 1, {})
+    assert derived_names(box, unsigned) == ["s8-from-u8"]
+    assert box.chooser(derive_sizes=ANY_SIZE).remembered(unsigned) == choice
+
+
+def test_derived_graphs_that_are_refused_leave_the_published_ones(
+    unsigned: FoundModel, box: Box
+) -> None:
+    no = TrialResult(code="compatibility", message="its output logits differs")
+    slow = TrialResult(code="not_faster", message="it is no better than int8")
+    trials = DerivingTrials(refused={"s8-from-u8": no, "optimised": slow})
+    choice = box.choose(unsigned, trials, derive_sizes=ANY_SIZE)
+    assert names(trials) == ["cpu/int8"]
+    assert (choice.variant, choice.derived) == ("int8", "")
+    assert "s8-from-u8 on cpu was refused: its output logits differs" in choice.reasons
+    assert "optimised on cpu was refused: it is no better than int8" in choice.reasons
+    assert derived_names(box, unsigned) == []
+
+
+def test_without_unsigned_weights_only_the_optimised_graph_is_tried(
+    make: MakeModel, box: Box
+) -> None:
+    trials = DerivingTrials()
+    found = make(CPU_ONLY)
+    choice = box.choose(found, trials, derive_sizes=ANY_SIZE)
+    assert [request["derivation"] for request in trials.derived] == ["s8-from-u8", "optimised"]
+    assert names(trials) == ["cpu/optimised"]
+    assert not any("s8-from-u8" in reason for reason in choice.reasons)
+    assert [attempt.derived for attempt in choice.attempts] == ["optimised"]
+    assert derived_names(box, found) == ["optimised"]
+
+
+def test_derived_graphs_of_another_choice_are_removed(unsigned: FoundModel, box: Box) -> None:
+    no = TrialResult(code="compatibility", message="differs")
+    box.choose(unsigned, DerivingTrials(refused={"s8-from-u8": no}), derive_sizes=ANY_SIZE)
+    assert derived_names(box, unsigned) == ["optimised"]
+    box.choose(unsigned, DerivingTrials(), derive_sizes=ANY_SIZE, fresh=True)
+    assert derived_names(box, unsigned) == ["s8-from-u8"]
+
+
+@pytest.mark.parametrize("bounds", [range(1 << 20, 1 << 30), range(1000)])
+def test_nothing_is_derived_for_the_cpu_from_graphs_that_are_too_small_or_too_large(
+    unsigned: FoundModel, box: Box, bounds: range
+) -> None:
+    trials = DerivingTrials()
+    box.choose(unsigned, trials, derive_sizes=bounds)
+    assert (trials.derived, names(trials)) == ([], ["cpu/int8"])
+
+
+def test_nothing_is_derived_for_the_cpu_for_a_vad_or_for_a_look(
+    unsigned: FoundModel, box: Box
+) -> None:
+    trials = DerivingTrials()
+    box.choose(unsigned, trials, derive_sizes=ANY_SIZE, role="vad")
+    box.choose(unsigned, trials, derive_sizes=ANY_SIZE, fresh=True, keep=False)
+    assert (trials.derived, names(trials)) == ([], ["cpu/int8", "cpu/int8"])
+
+
+def test_the_refusal_of_the_model_itself_is_raised_not_that_of_its_derived_graphs(
+    unsigned: FoundModel, box: Box
+) -> None:
+    no = TrialResult(code="compatibility", message="needs 2 GB of memory")
+    trials = DerivingTrials(by({"cpu/int8": DEAF}), refused=dict.fromkeys(ON_CPU, no))
+    with pytest.raises(GoldenMismatch, match=r"^it hears nothing$"):
+        box.choose(unsigned, trials, derive_sizes=ANY_SIZE)

@@ -1,0 +1,48 @@
+"""In which forms a model can run on a provider, the one that is expected to be fastest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.store.manifest import Manifest, Variant
+from agent.store.roles import Role
+
+DERIVED_FOR_CUDA = ("fp16-from-int8", "fp32-from-int8")
+"""Derivations in order of expected speed."""
+DERIVED_FOR_CPU = ("s8-from-u8", "optimised")
+DERIVE_SIZES = range(16 << 20, 512 << 20)
+"""Bytes of a variant's graphs that others are derived from for the CPU: smaller ones gain nothing
+that is worth a second copy on the disk, and larger ones would take too much of it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant on a provider, perhaps with graphs derived for it."""
+
+    variant: Variant
+    provider: str
+    derived: str = ""
+
+
+def candidates(
+    role: Role, manifest: Manifest, provider: str, *, derive_sizes: range = DERIVE_SIZES
+) -> Iterator[Candidate]:
+    """In order of expected speed; the manifest's own order within a precision.
+
+    A VAD has nothing to gain from derived graphs: it runs on a few frames at a time.
+    """
+    own = [variant for variant in manifest.variants if variant.provider == provider]
+    if provider == "cuda":
+        own.sort(key=lambda variant: "16" not in variant.name)
+    for variant in own:
+        size = sum(manifest.files[file].size for file in variant.graphs.values())
+        if provider == "cpu" and role != "vad" and size in derive_sizes:
+            for derivation in DERIVED_FOR_CPU:
+                yield Candidate(variant, provider, derivation)
+        yield Candidate(variant, provider)
+    if provider == "cuda" and not own and role != "vad":
+        source = next((v for v in manifest.variants if v.provider == "cpu"), None)
+        if source is not None:
+            for derivation in DERIVED_FOR_CUDA:
+                yield Candidate(source, provider, derivation)
