@@ -264,9 +264,13 @@ def _refused(refusals: Sequence[Refusal]) -> list[Mapping[str, str]]:
 
 
 def _parameters(model: Any) -> dict[str, Any]:
-    """What the model was told beside its weights; nothing for most."""
-    parameters = getattr(model, "parameters", None)
-    return {} if parameters is None else {"parameters": parameters.to_json()}
+    """What the model was told beside its weights, and whether hotwords change what it reads."""
+    shown = {}
+    if (parameters := getattr(model, "parameters", None)) is not None:
+        shown["parameters"] = parameters.to_json()
+    if (can_bias := getattr(model, "can_bias", None)) is not None:
+        shown["hotwords"] = can_bias
+    return shown
 
 
 def _with_level(refusal: Refusal) -> str:

@@ -81,6 +81,7 @@ class ResumableStream:
     def __init__(self, registry: StreamRegistry, live: LiveStream, keep_events: int) -> None:
         self.resume_id = uuid.uuid4().hex
         self.session_id = live.session_id
+        self.mode = live.mode
         self.next_sample = 0
         self._registry = registry
         self._live = live

@@ -14,6 +14,7 @@ from agent.pipeline.service import LiveStream
 from agent.protocols.funasr_ws import Audio, Begin, End, FileBytes, FunasrReader, FunasrWriter
 from agent.types import StreamEvent, StreamFinished
 from agent.web.connection import Connection, cancel_all, finish_and_send
+from agent.web.remarks import tell_remarks
 from agent.web.uploads import DECODERS, read_upload
 
 _TOO_BIG = 1009
@@ -83,6 +84,7 @@ class FunasrConnection(Connection):
             return
         self._stream = await self.context.service.open(options, source="funasr")
         self._writer.mode = self._stream.mode
+        await tell_remarks(self.context, self._stream.session_id, options, self._stream.mode)
         self._sender = asyncio.create_task(self._send_events(self._stream), name="funasr-sender")
 
     async def _push(self, audio: Audio) -> None:

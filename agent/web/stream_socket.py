@@ -20,6 +20,7 @@ from agent.protocols.events import (
 )
 from agent.types import StreamError, StreamFinished
 from agent.web.connection import Connection, cancel_all, finish_and_send
+from agent.web.remarks import tell_remarks
 
 OWNERS: web.AppKey[dict[str, Any]] = web.AppKey("owners", dict[str, Any])
 """Resume id -> the `StreamConnection` that came last: only it may leave the stream to expire."""
@@ -77,6 +78,10 @@ class StreamConnection(Connection):
         known = self.context.streams.resume(start.resume_id) if start.resume_id else None
         self._stream = known or await self.context.streams.start(start.options)
         self._request.app[OWNERS][self._stream.resume_id] = self
+        remarks: tuple[str, ...] = ()
+        if known is None:
+            options, mode = start.options, self._stream.mode
+            remarks = await tell_remarks(self.context, self._stream.session_id, options, mode)
         await self._send(
             {
                 "type": "started",
@@ -84,6 +89,7 @@ class StreamConnection(Connection):
                 "session_id": self._stream.session_id,
                 "next_sample": self._stream.next_sample,
                 "resumed": known is not None,
+                **({"remarks": list(remarks)} if remarks else {}),
             }
         )
         after = start.received_seq if known is not None else 0
