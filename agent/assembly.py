@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from agent.config import Config
@@ -59,11 +60,14 @@ def engine_settings(config: Config) -> dict[Role, EngineSettings]:
         "max_single_segment_time": recognition.max_segment_ms,
         **recognition.vad.model_dump(exclude_none=True),
     }
+    low = inference.memory == "low"
+    online = EngineSettings(threads=inference.online_threads, low_memory=low)
+    offline = EngineSettings(threads=inference.offline_threads, low_memory=low)
     return {
-        "vad": EngineSettings(threads=inference.online_threads, vad=vad),
-        "asr_online": EngineSettings(threads=inference.online_threads),
-        "asr_offline": EngineSettings(threads=inference.offline_threads),
-        "punctuation": EngineSettings(threads=inference.offline_threads),
+        "vad": replace(online, vad=vad),
+        "asr_online": online,
+        "asr_offline": offline,
+        "punctuation": offline,
     }
 
 

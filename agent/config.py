@@ -86,6 +86,9 @@ class Inference(Section):
     offline_threads: int = Field(
         1, ge=1, le=64, description="ONNX Runtime threads of the offline lane (finals)"
     )
+    memory: Literal["normal", "low"] = Field(
+        "normal", description="low: only the weights are kept between runs, a few per cent slower"
+    )
     queue: int = Field(64, ge=1, description="jobs that may wait for a lane")
     job_limit_s: float = Field(
         30, gt=0, description="a job older than this makes the agent unhealthy"
@@ -166,7 +169,7 @@ class Recognition(Section):
 class Stream(Section):
     max_sessions: int = Field(100, ge=1, description="live streams at a time; more are refused")
     max_load: float = Field(
-        0.9,
+        0.85,
         gt=0,
         le=10,
         description="share of the online lane that streams may need; more are refused",

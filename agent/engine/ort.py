@@ -207,8 +207,6 @@ def _options(threads: int, *, low_memory: bool = False) -> onnxruntime.SessionOp
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = not low_memory
-    # A plan of the memory for each length of audio takes more of it and saves no time.
-    options.enable_mem_pattern = low_memory
     return options
 
 

@@ -52,7 +52,7 @@ _AT = {Step.ONE_PASS: 0.75, Step.LONGER_HOP: 0.9, Step.NOTHING: 1.0}
 class LoadLimits:
     """When others would be late."""
 
-    max_load: float = 0.9
+    max_load: float = 0.85
     """Share of the online lane that open streams may need when all speak."""
     late_ms: float = 600.0
     """Latest that one partial in twenty may be."""

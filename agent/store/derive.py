@@ -24,6 +24,7 @@ from agent.store.disk import Disk, require_space
 from agent.store.inspect_graph import GraphFacts
 from agent.store.manifest import ListedFile, Manifest, Variant
 from agent.store.rewrite import dequantise, dequantise_to_fp16
+from agent.store.rewrite_by_stream import products_by_stream
 from agent.store.rewrite_signed import NothingToDo, signed_weights
 from agent.store.safe_open import Unfit, checked_blocks, read_small
 from agent.store.verify import VerifiedModel, read_verified
@@ -181,6 +182,7 @@ def _unchanged(data: bytes, name: str) -> bytes:
 DERIVATIONS: tuple[Derivation, ...] = (
     Derivation("fp32-from-int8", "cuda", _is_dynamic_int8, dequantise),
     Derivation("fp16-from-int8", "cuda", _is_dynamic_int8, dequantise_to_fp16),
+    Derivation("s8-by-stream", "cpu", _is_dynamic_int8, products_by_stream, optimise=True),
     Derivation("s8-from-u8", "cpu", _is_dynamic_int8, signed_weights, optimise=True),
     Derivation("optimised", "cpu", lambda _: True, _unchanged, optimise=True),
 )

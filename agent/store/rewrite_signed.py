@@ -30,13 +30,13 @@ def signed_weights(data: bytes, name: str) -> bytes:
     Raises NothingToDo when it has none, CompatibilityError when one is malformed.
     """
     graph = Graph(data, name)
-    if not _sign(graph):
+    if not sign_weights(graph):
         raise NothingToDo("has no unsigned int8 weights", file=name)
     graph.drop_unused()
     return graph.serialised()
 
 
-def _sign(graph: Graph) -> bool:
+def sign_weights(graph: Graph) -> bool:
     """Have every product read signed copies of its weight and zero point; whether one does.
 
     A copy is made once for all products that share it; what else reads the original keeps it.

@@ -29,7 +29,8 @@ def product(x: str, weight: str, out: str, *, int8: bool) -> list:
         helper.make_node("DynamicQuantizeLinear", [x], [f"{out}_q", f"{out}_s", f"{out}_z"]),
         helper.make_node("MatMulInteger", [f"{out}_q", f"{weight}_8", f"{out}_z"], [f"{out}_i"]),
         helper.make_node("Cast", [f"{out}_i"], [f"{out}_f"], to=FLOAT),
-        helper.make_node("Mul", [f"{out}_f", f"{out}_s"], [out]),
+        helper.make_node("Mul", [f"{out}_s", f"{weight}_scale"], [f"{out}_factor"]),
+        helper.make_node("Mul", [f"{out}_f", f"{out}_factor"], [out]),
     ]
 
 
@@ -38,6 +39,7 @@ def weights(name: str, rows: int, columns: int) -> list:
     return [
         numpy_helper.from_array(values.astype(np.float32), name),
         numpy_helper.from_array((values * 40).astype(np.int8), f"{name}_8"),
+        numpy_helper.from_array(np.float32(1 / 40), f"{name}_scale"),
     ]
 
 

@@ -18,6 +18,7 @@ class Box:
 
     def __init__(self, workers: int = 2, batch: int = 1, **limits: float | bool) -> None:
         self.now = 100.0
+        limits.setdefault("max_load", 0.9)
         self.meter = LoadMeter(workers, batch, LoadLimits(**limits), lambda: self.now)  # type: ignore[arg-type]
         self.streams: list[str] = []
 

@@ -101,7 +101,7 @@ async def busy() -> AsyncIterator[TranscriptionService]:
         online,
         offline,
         Hub(1000, 100),
-        Limits(max_sessions=40, load=LoadLimits(late_ms=1e6)),
+        Limits(max_sessions=40, load=LoadLimits(max_load=0.9, late_ms=1e6)),
         SessionSettings(),
         describe,
     )
