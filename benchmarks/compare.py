@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=12, help="rounds, or streams (default 12)")
     parser.add_argument("--without", nargs="*", default=[], help="sides to leave out")
     args = parser.parse_args(arguments)
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         run = _offline if args.what == "offline" else _streaming
         comparisons = run(args, args.state or Path(scratch) / "state", Path(scratch))
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "board": board(Box()),
         "cpu": cpu(Box()),
         "versions": {**versions(), **_peer_versions()},
+        "load_average": [round(load_before, 1), round(os.getloadavg()[0], 1)],
         "comparisons": comparisons,
     }
     args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

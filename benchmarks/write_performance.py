@@ -98,9 +98,10 @@ def _measured_on(run: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     threads = f", {run['threads']} thread(s)" if "threads" in run else ""
     int8 = ", ".join(cpu["int8"]) or "no dot-product instructions"
+    load = " and ".join(map(str, run["load_average"][:2]))
     return (
         f"Measured {run['time']} on {run['board']} ({cpu['model']}, {cpu['cores']} cores, "
-        f"{int8}){threads}: {versions}."
+        f"{int8}){threads}, load average {load}: {versions}."
     )
 
 

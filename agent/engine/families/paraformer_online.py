@@ -191,16 +191,7 @@ def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
     config = read_config(files)
     tokens = read_tokens(files)
     frontend = read_frontend(files, section(config, "frontend_conf"))
-    encoder, decoder = (
-        ort.open_graph(
-            files.graph(name),
-            name=f"{files.model_id}/{name}",
-            threads=settings.threads,
-            provider=settings.provider,
-            profile_dir=settings.profile_dir,
-        )
-        for name in GRAPHS
-    )
+    encoder, decoder = (ort.open_model_graph(files, name, settings) for name in GRAPHS)
     dim = _require_encoder(encoder, frontend.config.dim)
     caches = _require_decoder(decoder, dim)
     check_vocabulary(decoder, tokens)

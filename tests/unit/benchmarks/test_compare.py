@@ -72,6 +72,7 @@ BOX = {
     "board": "Raspberry Pi 5",
     "cpu": {"model": "Cortex-A76", "cores": 4, "int8": ["asimddp"]},
     "versions": {"onnxruntime": "1.32.0", "sherpa-onnx": "2.0.1"},
+    "load_average": [0.1, 1.2],
 }
 
 
@@ -109,7 +110,10 @@ def test_the_page_tells_the_box_the_figures_and_what_is_asked(tmp_path: Path) ->
     assert main([*arguments, "--to", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
     assert text == document([run], bench)
-    assert "on Raspberry Pi 5 (Cortex-A76, 4 cores, asimddp), 1 thread(s)" in text
+    assert (
+        "on Raspberry Pi 5 (Cortex-A76, 4 cores, asimddp), 1 thread(s), load average 0.1 and 1.2"
+        in text
+    )
     assert "| agent (s8-from-u8) | 2 | 100.0 (100.0 to 100.0) |" in text
     assert (
         "| agent / sherpa-onnx | 0.700 (0.700 to 0.700) | 0.720 (0.720 to 0.720) | <= 0.75 | "
