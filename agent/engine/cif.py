@@ -1,7 +1,8 @@
 """Continuous integrate-and-fire: frame weights to token embeddings, carried over hops.
 
 After Dong and Xu, "CIF: Continuous Integrate-and-Fire for End-to-End Speech Recognition" (2020),
-as FunASR's streaming Paraformer uses it.
+as FunASR's streaming Paraformer uses it. In single precision throughout, as FunASR computes it: the
+last bit of an embedding decides how int8 rounds it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ class CifState:
     """What one utterance has integrated since its last token."""
 
     def __init__(self, dim: int, threshold: float, tail_threshold: float) -> None:
-        self._threshold = threshold
-        self._tail_threshold = tail_threshold
-        self._alpha = 0.0
+        self._threshold = np.float32(threshold)
+        self._tail_threshold = np.float32(tail_threshold)
+        self._alpha = np.float32(0.0)
         self._hidden: Float32 = np.zeros(dim, np.float32)
 
     def fire(self, hidden: Float32, alphas: Float32, *, is_last: bool) -> Float32:
@@ -27,12 +28,12 @@ class CifState:
         """
         dim = hidden.shape[1]
         steps = np.concatenate([self._hidden[None], hidden])
-        weights = [self._alpha, *(float(alpha) for alpha in alphas)]
+        weights = [self._alpha, *alphas.astype(np.float32)]
         if is_last:
             steps = np.concatenate([steps, np.zeros((1, dim), np.float32)])
             weights.append(self._tail_threshold)
         fired: list[Float32] = []
-        integrated = 0.0
+        integrated = np.float32(0.0)
         frame: Float32 = np.zeros(dim, np.float32)
         for alpha, step in zip(weights, steps, strict=True):
             if integrated + alpha < self._threshold:
@@ -40,7 +41,7 @@ class CifState:
                 frame = frame + alpha * step
                 continue
             fired.append(frame + (self._threshold - integrated) * step)
-            integrated += alpha - self._threshold
+            integrated = integrated + alpha - self._threshold
             frame = integrated * step
         self._alpha = integrated
         self._hidden = (frame / integrated if integrated > 0 else frame).astype(np.float32)
