@@ -7,12 +7,16 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from agent.audio.convert import Resampler
-from agent.engine.session import Session, SessionOutput
+from agent.engine.session import Session, SessionOutput, SessionSettings
 from agent.errors import StreamFailed
+from agent.pipeline.admission import LoadMeter
 from agent.pipeline.buffers import AudioBatch, AudioBuffer, EventBuffer, partial_key
+from agent.pipeline.hub import Hub
+from agent.pipeline.lanes import Lane
+from agent.pipeline.observer import PipelineObserver
 from agent.types import (
     SAMPLE_RATE,
     Int16,
@@ -25,9 +29,6 @@ from agent.types import (
     Transcript,
 )
 
-if TYPE_CHECKING:
-    from agent.pipeline.service import TranscriptionService
-
 _log = logging.getLogger(__name__)
 
 EVENT_BOUND = 200
@@ -38,6 +39,22 @@ FILE_SOURCE = "file"
 """Source of streams that nobody is waiting for word by word: live ones go first."""
 
 
+class StreamHost(Protocol):
+    """What a stream uses of the service that opened it."""
+
+    online: Lane
+    offline: Lane
+    hub: Hub
+    settings: SessionSettings
+    describe: Callable[[StreamEvent], tuple[str, dict[str, Any]]]
+    observer: PipelineObserver
+    clock: Callable[[], float]
+    load: LoadMeter
+
+    def closed(self, stream: LiveStream) -> None:
+        """Called when the stream's work has ended."""
+
+
 class LiveStream:
     """One stream of audio on its way through the two lanes.
 
@@ -46,7 +63,7 @@ class LiveStream:
 
     def __init__(
         self,
-        service: TranscriptionService,
+        service: StreamHost,
         models: ModelSet,
         options: StreamOptions,
         source: str,
