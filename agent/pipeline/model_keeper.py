@@ -169,9 +169,11 @@ class ModelKeeper:
 
     async def _serve(self, loaded: LoadedModels, models: ModelSet) -> None:
         ready = await self._service.prepare(models)
+        problems = await asyncio.to_thread(self._store_problems)
+        # In one step of the loop: whoever finds the agent ready finds its models named, too.
         self._loaded, self._problem = loaded, ""
         self._service.use(ready)
-        await self._tell()
+        self._changed(Serving(loaded, "", problems))
 
     async def _refuse(self, loaded: LoadedModels, reason: str) -> None:
         _log.error("nothing can be transcribed: %s", reason)

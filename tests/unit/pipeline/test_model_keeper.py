@@ -478,3 +478,15 @@ async def test_a_bundle_that_is_refused_leaves_the_keeper_free_and_nothing_behin
     write_model(box.sources / "again", "better", ASR)
     with bundle_stream([BundleSource("better", box.sources / "again" / "better")]) as stream:
         assert len(await box.keeper.install(stream)) == 1
+
+
+async def test_whoever_finds_the_agent_ready_finds_its_models_named(box: Box) -> None:
+    """New streams and the status change in one step of the loop."""
+    seen: list[tuple[bool, bool]] = []
+    loading = asyncio.create_task(box.keeper.load())
+    while not loading.done():
+        seen.append((box.service.models is not None, bool(box.told)))
+        await asyncio.sleep(0)
+    await loading
+    assert (True, False) not in seen
+    assert box.told[-1].loaded.ids["vad"] == "ears"
