@@ -482,10 +482,10 @@ async def test_a_bundle_that_is_refused_leaves_the_keeper_free_and_nothing_behin
 
 async def test_whoever_finds_the_agent_ready_finds_its_models_named(box: Box) -> None:
     """New streams and the status change in one step of the loop."""
-    seen: list[tuple[bool, bool]] = []
+    before, seen = box.service.models, list[tuple[bool, bool]]()
     loading = asyncio.create_task(box.keeper.load())
     while not loading.done():
-        seen.append((box.service.models is not None, bool(box.told)))
+        seen.append((box.service.models is not before, bool(box.told)))
         await asyncio.sleep(0)
     await loading
     assert (True, False) not in seen
