@@ -25,6 +25,7 @@ from agent.ops.status import AgentStatus
 from agent.pipeline.admission import LoadLimits
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import Limits, TranscriptionService
@@ -103,12 +104,18 @@ class Agent:
         self.keeper = ModelKeeper(
             store, self.service, self._sing, self._models_changed, self._hold_store
         )
-        self.status = AgentStatus(config, self.service, self._canary, self.metrics, store)
+        self.microphone = Microphone(
+            config.microphone, self.service, self.hub, config.state_dir / "microphone.json"
+        )
+        self.status = AgentStatus(
+            config, self.service, self._canary, self.metrics, store, self.microphone
+        )
         self._held = ExitStack()
         self._holds_store = False
         self._runner: web.AppRunner | None = None
         self._socket: Path | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._listening: asyncio.Task[None] | None = None
 
     async def start(self) -> list[str]:
         """Open the listeners, begin to load the models; the addresses to open."""
@@ -122,6 +129,7 @@ class Agent:
             status=self.status,
             keeper=self.keeper,
             started=time.time(),
+            microphone=self.microphone,
         )
         self._runner = web.AppRunner(build_application(context), access_log=None)
         await self._runner.setup()
@@ -131,6 +139,7 @@ class Agent:
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._spawn("models", self._load_and_watch())
         self._spawn("health", self._tell_health())
+        self._listening = self._spawn("microphone", self.microphone.run())
         return addresses
 
     async def stop(self) -> None:
@@ -140,6 +149,10 @@ class Agent:
             with suppress(OSError):
                 self._socket.unlink()
         self.keeper.store.abort()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            await self.microphone.stop(self._config.shutdown.timeout_s)
         if self._runner is not None:
             await self._runner.cleanup()
         await self.service.stop(self._config.shutdown.timeout_s)
@@ -151,10 +164,11 @@ class Agent:
             await lane.close(LANE_STOP_S)
         self._held.close()
 
-    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_tell_failure)
         self._tasks.append(task)
+        return task
 
     def _hold_store(self) -> None:
         """Keep other processes from changing the store. Raises StoreBusy, AgentError."""

@@ -28,6 +28,11 @@ class Ring:
         """Samples held, without those that are lost."""
         return self._held
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds neither samples nor gaps."""
+        return not self._items
+
     def push(self, samples: Samples) -> None:
         """Add samples; the oldest make room for them."""
         if not len(samples):

@@ -15,7 +15,9 @@ from agent.config import Config
 from agent.ops.canary import Canary
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.ops.microphone_metrics import add_microphone_metrics
 from agent.pipeline.admission import Step
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
 from agent.store.loader import LoadedRole, Refusal
@@ -40,12 +42,14 @@ class AgentStatus:
         canary: Canary,
         metrics: Metrics,
         store: ModelStore,
+        microphone: Microphone | None = None,
     ) -> None:
         self._config = config
         self._service = service
         self._canary = canary
         self._metrics = metrics
         self._store = store
+        self._microphone = microphone
         self._loaded: LoadedModels | None = None
         self._problem = ""
         self._store_problems: Sequence[str] = ()
@@ -57,9 +61,12 @@ class AgentStatus:
                 self._lanes_check,
                 self._load_check,
                 self._canary_check,
+                self._microphone_check,
             ]
         )
         self._add_gauges()
+        if microphone is not None and microphone.settings.enabled:
+            add_microphone_metrics(metrics, microphone)
 
     def serves(self, serving: Serving) -> None:
         """Other models serve, or more is known of them."""
@@ -111,6 +118,7 @@ class AgentStatus:
                 "most": self._config.stream.max_sessions,
             },
             "load": self._service.load.to_json(),
+            "microphone": self._microphone.status() if self._microphone else None,
             "hardware": hardware(),
         }
 
@@ -222,6 +230,14 @@ class AgentStatus:
         else:
             finding = Finding(Status.OK, "a canary was decoded recently")
         return [("canary", finding)]
+
+    def _microphone_check(self) -> Sequence[tuple[str, Finding]]:
+        microphone = self._microphone
+        if microphone is None or not microphone.settings.enabled:
+            return []
+        trouble = microphone.trouble()
+        status = Status.DEGRADED if trouble else Status.OK
+        return [("microphone", Finding(status, trouble or microphone.reason))]
 
     def _sharing(self) -> float:
         totals = self._service.online.totals

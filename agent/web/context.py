@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.config import Config
 from agent.pipeline.hub import Hub
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
@@ -51,6 +52,7 @@ class WebContext:
     keeper: ModelKeeper
     started: float
     """UNIX time of the start."""
+    microphone: Microphone | None = None
 
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)

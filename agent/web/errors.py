@@ -10,6 +10,7 @@ from aiohttp import web
 from agent.errors import (
     AgentError,
     AlreadyInstalled,
+    AudioDeviceError,
     BundleError,
     BundleTooLarge,
     MediaError,
@@ -55,7 +56,7 @@ def status_of(error: AgentError) -> int:
         return 400
     if isinstance(error, UnknownModel):
         return 404
-    if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse):
+    if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse | AudioDeviceError):
         return 409
     if isinstance(error, NoSpace):
         return 507
