@@ -108,6 +108,10 @@ class PortAudio:
                     break
         if _code(failure) in _BUSY:
             raise SourceError(SourceState.BUSY, f"{device.name} is busy{self._held_by(device)}")
+        if device.is_virtual:  # a plug-in is listed also while what it leads to is away
+            raise SourceError(
+                SourceState.ABSENT, f"the microphone behind {device.name} is not there: {failure}"
+            )
         raise SourceError(SourceState.FAILED, f"{device.name} can't be opened: {failure}")
 
     def _not_listed(self, wanted: str) -> SourceError:
