@@ -61,22 +61,25 @@ class FifoMicrophone:
         fifo = folder / f"{name}.fifo"
         os.mkfifo(fifo)
         # Both ends, so that neither the device nor the test waits for the other to open it.
-        self._fd = os.open(fifo, os.O_RDWR)
+        self.fd = os.open(fifo, os.O_RDWR)
         config = folder / f"{name}.conf"
         config.write_text(_FILE_DEVICE.format(base=ALSA_CONFIG, name=name, fifo=fifo))
         self.environ = {"ALSA_CONFIG_PATH": str(config)}
 
-    def play(self, samples: Int16) -> None:
-        """Speak samples [n] at 16 kHz in real time."""
-        start = time.monotonic()
-        for first in range(0, len(samples), BLOCK):
-            block = samples[first : first + BLOCK]
-            os.write(self._fd, block.astype("<i2").tobytes())
-            ahead = start + (first + len(block)) / SAMPLE_RATE - time.monotonic()
+    def play(self, samples: Int16, rate: int = SAMPLE_RATE, channels: int = 1) -> None:
+        """Speak interleaved samples [n * channels] in real time.
+
+        In blocks that the device reads whole: after a short read the plug-in repeats old audio.
+        """
+        start, size = time.monotonic(), rate // 50 * channels
+        for first in range(0, len(samples), size):
+            block = samples[first : first + size]
+            os.write(self.fd, block.astype("<i2").tobytes())
+            ahead = start + (first + len(block)) / (rate * channels) - time.monotonic()
             time.sleep(max(0.0, ahead))
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 class PulseMicrophone:
