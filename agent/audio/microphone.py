@@ -37,6 +37,7 @@ NOT_INSTALLED = (
     "the microphone can't be used: PyAudio is not installed; install portaudio19-dev and "
     "python3-dev, then run ./scripts/run again (pip install 'funasr-agent[audio]')"
 )
+_FREE = "stop that program, or set microphone.device to another device"
 _BUSY = (-9985, -errno.EBUSY)
 """PortAudio's "device unavailable", and ALSA's own code."""
 
@@ -107,12 +108,16 @@ class PortAudio:
                 if _code(error) in _BUSY:
                     break
         if _code(failure) in _BUSY:
-            raise SourceError(SourceState.BUSY, f"{device.name} is busy{self._held_by(device)}")
+            raise SourceError(
+                SourceState.BUSY, f"{device.name} is busy{self._held_by(device)}; {_FREE}"
+            )
         if device.is_virtual:  # a plug-in is listed also while what it leads to is away
             raise SourceError(
                 SourceState.ABSENT, f"the microphone behind {device.name} is not there: {failure}"
             )
-        raise SourceError(SourceState.FAILED, f"{device.name} can't be opened: {failure}")
+        raise SourceError(
+            SourceState.FAILED, f"{device.name} can't be opened: {failure}; plug it in anew"
+        )
 
     def _not_listed(self, wanted: str) -> SourceError:
         """Why PortAudio does not list it: a held device is not listed, like one that is absent."""
@@ -122,7 +127,7 @@ class PortAudio:
             named = any(wanted.casefold() in name.casefold() for name in ids)
             if named and capture.holder is not None:
                 held = program(self._files, capture.holder)
-                return SourceError(SourceState.BUSY, f"{capture.name} is held by {held}")
+                return SourceError(SourceState.BUSY, f"{capture.name} is held by {held}; {_FREE}")
         return SourceError(
             SourceState.ABSENT,
             f"{what} is not there; `funasr-agent devices` lists those that are",

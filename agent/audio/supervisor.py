@@ -91,7 +91,10 @@ class Supervisor:
         if self._quiet_ms < self._timing.open_ms:
             return Order.NOTHING
         seconds = self._timing.open_ms / 1000
-        return self._stall(f"the microphone gave no audio within {seconds:g} s")
+        return self._stall(
+            f"the microphone gave no audio within {seconds:g} s and is being opened again; "
+            "look at its plug"
+        )
 
     def opened(self, source: Opened) -> None:
         """The device is open; audio is still to come."""
@@ -145,7 +148,8 @@ class Supervisor:
             self._backoff_ms = timing.retry_min_ms
         if self._quiet_ms >= timing.stall_ms:
             name = self.source.device.name if self.source else "the microphone"
-            return self._stall(f"{name} gave no audio for {timing.stall_ms} ms")
+            said = f"{name} gave no audio for {timing.stall_ms} ms"
+            return self._stall(f"{said} and is being opened again; look at its plug")
         if self.on_fallback:
             self._probe_wait_ms += timing.tick_ms
             if self._probe_wait_ms >= timing.probe_ms:

@@ -64,7 +64,9 @@ async def show_level(
             message = await asyncio.wait_for(capture.read(), FIRST_AUDIO_S)
             if isinstance(message, Opened):
                 print(f"{message.device.name}, {_format(message)}; Ctrl-C ends", file=out)
-            elif isinstance(message, Audio):
+                due = time.monotonic() + SHOWN_S
+                continue
+            if isinstance(message, Audio):
                 samples, over = amplify(message.samples, gain_db)
                 meter.accept(samples, message.clipped + over)
             else:

@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from agent import config
 from agent.audio.capture import Capture, can_open
-from agent.audio.capture_protocol import Audio, Message, Opened
+from agent.audio.capture_protocol import Audio
 from agent.audio.level import Level, LevelMeter, amplify
 from agent.audio.ring import Ring
 from agent.audio.sound_cards import RootFiles, cards_signature
 from agent.audio.source import SourceState, Wish
-from agent.audio.supervisor import Order, Supervisor, Timing
-from agent.errors import ProtocolError
+from agent.audio.supervisor import Supervisor, Timing
 from agent.pipeline.hub import Hub
 from agent.pipeline.microphone_controls import Controls, read_controls, write_controls
 from agent.pipeline.microphone_feed import Feed
+from agent.pipeline.recorder import Probe, Record, Recorder
 from agent.pipeline.service import TranscriptionService
 from agent.types import SAMPLE_RATE, SAMPLES_PER_MS, RecognitionMode, StreamOptions
 
@@ -40,20 +40,6 @@ TOLD_S = 60.0
 LEVEL_TICKS = 2
 CARDS_TICKS = 10
 MUTED = "muted"
-
-
-class Recording(Protocol):
-    """A capture that runs."""
-
-    async def read(self) -> Message:
-        """The next message. Raises ProtocolError."""
-
-    async def close(self) -> None:
-        """End it, within a bound."""
-
-
-Record = Callable[[Wish], Awaitable[Recording]]
-Probe = Callable[[Wish], Awaitable[bool]]
 
 
 class Microphone:
@@ -75,7 +61,7 @@ class Microphone:
         self.settings = settings
         self._hub = hub
         self._memory = memory
-        self._record, self._probe, self._cards, self._clock = record, probe, cards, clock
+        self._cards, self._clock = cards, clock
         self._timing = Timing(
             stall_ms=settings.stall_ms,
             retry_min_ms=settings.retry_min_ms,
@@ -89,9 +75,7 @@ class Microphone:
         if settings.enabled:
             self._controls = read_controls(memory, self._controls)
         self._meter, self._level = LevelMeter(), Level()
-        self._capture: Recording | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._prober: asyncio.Task[None] | None = None
+        self._recorder = Recorder(self._supervisor, _wish(settings), self._take, record, probe)
         self._beat = self._heard_at = clock()
         self._lost_since: float | None = None
         self._told: object = None
@@ -218,10 +202,7 @@ class Microphone:
                 await asyncio.sleep(self._timing.tick_ms / 1000)
             feeding.result()
         finally:
-            await self._close()
-            if self._prober is not None:
-                self._prober.cancel()
-                await asyncio.gather(self._prober, return_exceptions=True)
+            await self._recorder.stop()
             self._feed.end()
             await asyncio.wait({feeding}, timeout=1)
             feeding.cancel()
@@ -233,56 +214,12 @@ class Microphone:
         await self._feed.stop(timeout_s)
 
     async def _tick(self) -> None:
-        if self._reader is not None and self._reader.done():
-            self._reader_ended(self._reader)
-        was_running = self._supervisor.is_running
+        self._recorder.check()
         order = self._supervisor.tick()
-        self._note_outage(was_running)
-        if order is Order.OPEN:
-            await self._open()
-        elif order is Order.CLOSE:
-            await self._close()
-        elif order is Order.PROBE and self.settings.device and self._prober is None:
-            self._prober = asyncio.create_task(self._look_for_wanted(), name="microphone-probe")
-
-    async def _open(self) -> None:
-        try:
-            self._capture = await self._record(_wish(self.settings))
-        except OSError as error:
-            self._supervisor.lost(SourceState.FAILED, f"no capture process: {error}")
-            return
-        self._reader = asyncio.create_task(self._listen(self._capture), name="microphone-reader")
-
-    async def _close(self) -> None:
-        capture, self._capture = self._capture, None
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        if capture is not None:
-            await capture.close()
-
-    async def _listen(self, capture: Recording) -> None:
-        while True:
-            message = await capture.read()
-            if isinstance(message, Opened):
-                self._supervisor.opened(message)
-            elif isinstance(message, Audio):
-                self._take(message)
-            else:
-                self._supervisor.lost(message.state, message.message)
-                return
-
-    def _reader_ended(self, reader: asyncio.Task[None]) -> None:
-        self._reader = None
-        error = None if reader.cancelled() else reader.exception()
-        if isinstance(error, ProtocolError):
-            self._supervisor.lost(SourceState.FAILED, error.message)
-        elif error is not None:
-            raise error
+        self._note_outage()
+        await self._recorder.obey(order)
 
     def _take(self, message: Audio) -> None:
-        self._supervisor.audio()
         self._heard_at = self._clock()
         samples, over = amplify(message.samples, self._controls.gain_db)
         self.samples += len(samples)
@@ -303,7 +240,7 @@ class Microphone:
             self._overflowed_at = self._heard_at
         self._feed.wake()
 
-    def _note_outage(self, was_running: bool) -> None:
+    def _note_outage(self) -> None:
         """Time without a device is a gap: what was open in it ends at once, not at its return."""
         if self._supervisor.is_running or self._controls.muted:
             return
@@ -316,15 +253,6 @@ class Microphone:
         long_away = self._lost_since is not None and now - self._lost_since > SESSION_GAP_S
         if long_away and self._feed.session_id is not None:
             self._feed.end_session()
-
-    async def _look_for_wanted(self) -> None:
-        try:
-            if await self._probe(_wish(self.settings)):
-                self._supervisor.preferred_is_back()
-        except OSError as error:
-            _log.info("the wanted microphone can't be looked for: %s", error)
-        finally:
-            self._prober = None
 
     def _measure(self) -> None:
         if not self._supervisor.is_running or self._controls.muted:

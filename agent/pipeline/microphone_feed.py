@@ -86,7 +86,7 @@ class Feed:
         await self._finish()
 
     async def stop(self, timeout_s: float) -> None:
-        """Let the open sessions finish; call it after `run` was told by `end`, or was cancelled."""
+        """Let the open sessions finish; call it when `run` has ended."""
         await self._finish()
         if self._readers:
             await asyncio.wait(self._readers, timeout=timeout_s)

@@ -175,7 +175,8 @@ def test_a_silent_stall_ends_the_sentence_is_told_and_passes_without_restart(
     until(lambda: box.heard("gap", before), "a gap")
     until(lambda: "degraded" in str(box.daemon.get("/health")[1]), "degraded")
     check = next(c for c in box.daemon.get("/health")[1]["checks"] if c["name"] == "microphone")
-    assert (check["status"], check["reason"]) == ("degraded", "fifomic gave no audio for 1500 ms")
+    assert check["status"] == "degraded"
+    assert "fifomic gave no audio for 1500 ms and is being opened again" in check["reason"]
     assert box.daemon.get("/readyz")[0] == 200, "clients are served all the same"
     box.fifo.play(audio)
     until(lambda: len(box.heard("final", before)) == 2, "a second final")
