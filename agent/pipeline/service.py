@@ -109,7 +109,8 @@ class TranscriptionService:
         if self._models is None:
             raise NotReady(self._not_ready)
         own = source == MICROPHONE_SOURCE
-        if not own and len(self._streams) >= self._limits.max_sessions:
+        clients = sum(s.source != MICROPHONE_SOURCE for s in self._streams.values())
+        if not own and clients >= self._limits.max_sessions:
             raise Overloaded(
                 f"{self._limits.max_sessions} streams are open, the most that this box takes "
                 "(stream.max_sessions); try again later"

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from agent.protocols.openai import BadRequest
+from agent.web.errors import MALFORMED_BODY
 
 _MAX_BYTES = 4096
 
@@ -15,10 +16,13 @@ _MAX_BYTES = 4096
 async def read_object(request: web.Request) -> dict[str, Any]:
     """The object that is the body, empty for no body. Raises BadRequest."""
     data = b""
-    async for piece in request.content.iter_chunked(_MAX_BYTES):
-        data += piece
-        if len(data) > _MAX_BYTES:
-            raise BadRequest("the body is too long")
+    try:
+        async for piece in request.content.iter_chunked(_MAX_BYTES):
+            data += piece
+            if len(data) > _MAX_BYTES:
+                raise BadRequest("the body is too long")
+    except MALFORMED_BODY as error:
+        raise BadRequest(f"the body is malformed: {error}") from None
     if not data:
         return {}
     try:

@@ -16,6 +16,8 @@ import pytest
 
 from agent.audio.capture import Capture, can_open, list_devices
 from agent.audio.capture_protocol import Audio, Message, Opened
+from agent.audio.microphone import PortAudio
+from agent.audio.sound_cards import RootFiles
 from agent.audio.source import SourceError, SourceState, Wish
 from agent.types import Int16
 from tests.sound import FifoMicrophone
@@ -191,3 +193,23 @@ def test_it_ends_with_its_parent_however_that_ended(fifo: FifoMicrophone) -> Non
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the capture process outlives its parent"
         time.sleep(0.02)
+
+
+def test_a_device_that_another_program_holds_is_busy_and_its_holder_is_named(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("pyaudio", reason="PyAudio is not installed")
+    for name, text in {
+        "proc/asound/card1/id": "Mini",
+        "proc/asound/card1/pcm0c/info": "name: USB Audio",
+        "proc/asound/card1/pcm0c/sub0/status": "owner_pid   : 77",
+        "proc/77/comm": "arecord",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with pytest.raises(SourceError) as raised:
+        PortAudio(RootFiles(tmp_path)).open(Wish("mini", fallback=False), lambda frames, lost: None)
+    assert raised.value.state is SourceState.BUSY
+    assert "Mini (USB Audio) is held by arecord (process 77)" in raised.value.message
+    assert "microphone.device" in raised.value.message

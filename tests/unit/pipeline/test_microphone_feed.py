@@ -153,5 +153,8 @@ async def test_the_microphone_is_never_refused_for_load(service: TranscriptionSe
     fed.hear(silence(5))
     await fed.until(lambda: fed.feed.session_id)
     assert service.sessions == 4
+    streams = list(service._streams.values())
+    await streams[0].aclose()
+    await service.open(StreamOptions(), source="api")  # nor does it take the place of a client
     fed.feed.end()
     await fed.task
