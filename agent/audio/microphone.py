@@ -121,16 +121,17 @@ class PortAudio:
 
     def _not_listed(self, wanted: str) -> SourceError:
         """Why PortAudio does not list it: a held device is not listed, like one that is absent."""
-        what = f"the microphone {wanted!r}" if wanted else "a microphone"
         for capture in find_captures(self._files):
             ids = (stable_id(self._files, capture.card, capture.number), capture.name)
             named = any(wanted.casefold() in name.casefold() for name in ids)
             if named and capture.holder is not None:
                 held = program(self._files, capture.holder)
                 return SourceError(SourceState.BUSY, f"{capture.name} is held by {held}; {_FREE}")
+        if not wanted:
+            return SourceError(SourceState.ABSENT, "this box has no microphone; plug one in")
         return SourceError(
             SourceState.ABSENT,
-            f"{what} is not there; `funasr-agent devices` lists those that are",
+            f"the microphone {wanted!r} is not there; `funasr-agent devices` lists those that are",
         )
 
     def _held_by(self, device: InputDevice) -> str:
