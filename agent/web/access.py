@@ -1,15 +1,187 @@
-"""Who may open a WebSocket from a browser."""
+"""Who may do what: every request passes `guard` before its handler sees it."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+import enum
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
+from agent.config import Config
+from agent.networks import is_in, networks_of, parse_address
+from agent.web.peer import Peer, peer_of
+from agent.web.throttle import Throttle
+from agent.web.token import TokenKeeper
 
-def check_origin(request: web.Request, *, allow_local_files: bool = False) -> None:
-    """Refuse a foreign page's socket with 403.
+COOKIE = "__Host-funasr-agent"
+"""The prefix has browsers take it over https only, for this host and the whole of it."""
+SIGN_IN = "/sign-in"
+OPEN_ROUTES = frozenset({"/livez", "/readyz", SIGN_IN, SIGN_IN + "/{name}"})
+"""Routes that need nothing, by the router's own name: no spelling of a path leads around them."""
+FUNASR_ROUTES = frozenset({"/", "/ws"})
+METRICS_ROUTES = frozenset({"/health", "/metrics"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORWARDED = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d+)?")
+_DAY_S = 86400
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Grant(enum.Enum):
+    """On what ground a request was let in."""
+
+    OWNER = "owner"
+    """Over the unix socket."""
+    FREE = "free"
+    """From this machine, or `auth: open`."""
+    COOKIE = "cookie"
+    TOKEN = "token"
+    FUNASR = "funasr"
+    """From one of `funasr.allow`: FunASR's protocol and nothing else."""
+    METRICS = "metrics"
+    """From one of `auth.open_metrics`: /health and /metrics and nothing else."""
+    NOBODY = "nobody"
+    """Open to everyone."""
+
+
+GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
+"""A request's `Grant`."""
+
+
+class Access:
+    """The rules of a configuration, and the token in force."""
+
+    def __init__(
+        self,
+        config: Config,
+        tokens: TokenKeeper,
+        *,
+        peer: Callable[[web.Request], Peer] = peer_of,
+        throttle: Throttle | None = None,
+    ) -> None:
+        self.tokens = tokens
+        self.peer = peer
+        self._days = config.auth.session_days
+        self._is_open = config.auth.mode == "open"
+        self._funasr = networks_of(config.funasr.allow)
+        self._metrics = networks_of(config.auth.open_metrics)
+        self._throttle = throttle or Throttle(config.auth.attempts_per_minute)
+        self._tls: list[tuple[str, int]] = []
+
+    def serves(self, addresses: Sequence[str]) -> None:
+        """Told the addresses of the listeners once they are open."""
+        parts = [urlsplit(address) for address in addresses]
+        self._tls = [(p.hostname or "", p.port or 443) for p in parts if p.scheme == "https"]
+
+    def grant(self, request: web.Request) -> Grant:
+        """Raises HTTPUnauthorized, HTTPTooManyRequests."""
+        peer, route = self.peer(request), _route(request)
+        if peer.unix:
+            return Grant.OWNER
+        if self._is_open or (peer.is_loopback and _is_direct(request) and _is_own_host(request)):
+            return Grant.FREE
+        if self.has_cookie(request):
+            return Grant.COOKIE
+        local = peer.is_loopback and _is_direct(request)
+        if route in FUNASR_ROUTES and is_upgrade(request):
+            if local or is_in(peer.address, self._funasr):
+                return Grant.FUNASR
+        elif route in METRICS_ROUTES and is_in(peer.address, self._metrics):
+            return Grant.METRICS
+        if route in OPEN_ROUTES:
+            return Grant.NOBODY
+        offered = _offered(request)
+        if offered is not None:
+            self.require_token(request, offered)
+            return Grant.TOKEN
+        why = "this needs the box's token"
+        if peer.is_loopback and _is_direct(request):
+            why += ", since the Host header is no name of this box (127.0.0.1 and localhost are)"
+        raise unauthorized(
+            f"{why}: Authorization: Bearer TOKEN, or ?token=TOKEN; "
+            "`funasr-agent token show` prints it on the box"
+        )
+
+    def require_token(self, request: web.Request, offered: str) -> None:
+        """Raises HTTPUnauthorized for a wrong token, HTTPTooManyRequests after too many."""
+        address = self.peer(request).address
+        if wait_s := self._throttle.wait_s(address):
+            raise web.HTTPTooManyRequests(
+                text=f"too many wrong tokens from this address; try again in {wait_s} s",
+                headers={"Retry-After": str(wait_s)},
+            )
+        if not self.tokens.is_token(offered):
+            self._throttle.failed(address)
+            raise unauthorized(
+                "the token is wrong; `funasr-agent token show` prints it on the box"
+            )
+
+    def has_cookie(self, request: web.Request) -> bool:
+        """Whether the browser is signed in."""
+        value = request.cookies.get(COOKIE)
+        return value is not None and self.keeps_cookies(request) and self.tokens.is_cookie(value)
+
+    def keeps_cookies(self, request: web.Request) -> bool:
+        """Whether a sign-in is safe on this way: never in the clear over a network."""
+        peer = self.peer(request)
+        return peer.tls or peer.is_loopback
+
+    def sign_in(self, response: web.StreamResponse) -> None:
+        """Give the browser its cookie."""
+        value, age_s = self.tokens.make_cookie(self._days), int(self._days * _DAY_S)
+        response.set_cookie(
+            COOKIE, value, max_age=age_s, path="/", secure=True, httponly=True, samesite="Strict"
+        )
+
+    def sign_out(self, response: web.StreamResponse) -> None:
+        """Take it back."""
+        response.set_cookie(
+            COOKIE, "", max_age=0, path="/", secure=True, httponly=True, samesite="Strict"
+        )
+
+    def https_address(self, request: web.Request) -> str | None:
+        """Where the same page is over TLS, for a request that came in the clear; None: nowhere."""
+        peer = self.peer(request)
+        if peer.tls or peer.unix or peer.is_loopback:
+            return None
+        host = _HOST.fullmatch(request.headers.get("Host", ""))
+        port = next((p for h, p in self._tls if _reaches(h, peer)), None)
+        if host is None or port is None:
+            return None
+        return f"https://{host[1]}{'' if port == 443 else f':{port}'}{request.rel_url.raw_path_qs}"
+
+
+ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Foreign pages are refused, browsers go to https, and everyone shows what they have."""
+    access = request.app[ACCESS]
+    route, visits = _route(request), is_visit(request)
+    if is_upgrade(request) or request.method not in _SAFE:
+        check_origin(request, access.peer(request), allow_local_files=route in FUNASR_ROUTES)
+    if visits and route not in ("/livez", "/readyz"):
+        address = access.https_address(request)
+        if address is not None:
+            raise web.HTTPTemporaryRedirect(address)
+    try:
+        request[GRANT] = access.grant(request)
+    except web.HTTPUnauthorized:
+        if not visits:
+            raise
+        raise web.HTTPSeeOther(_sign_in_page(request)) from None
+    if visits and request[GRANT] is Grant.TOKEN and access.keeps_cookies(request):
+        return _signed_in(request, access)
+    return await handler(request)
+
+
+def check_origin(request: web.Request, peer: Peer, *, allow_local_files: bool = False) -> None:
+    """Refuse a foreign page with 403.
 
     Programs send no Origin and are let in. Pages must come from this box itself;
     `allow_local_files` lets in pages opened from a disk (Origin `null`) on the box itself, as
@@ -19,15 +191,82 @@ def check_origin(request: web.Request, *, allow_local_files: bool = False) -> No
     if origin is None:
         return
     if origin == "null":
-        if allow_local_files and _is_loopback(request.remote):
+        if allow_local_files and peer.is_loopback:
             return
-    elif urlsplit(origin).netloc.lower() == request.host.lower():
+    elif urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower():
         return
-    raise web.HTTPForbidden(text=f"pages from {origin} may not use this box")
+    raise web.HTTPForbidden(text=f"pages from {origin[:200]} may not use this box")
 
 
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ip_address(address or "").is_loopback
-    except ValueError:
-        return False
+def unauthorized(reason: str) -> web.HTTPUnauthorized:
+    """401 with the header that HTTP wants."""
+    return web.HTTPUnauthorized(
+        text=reason, headers={"WWW-Authenticate": 'Bearer realm="funasr-agent"'}
+    )
+
+
+def is_upgrade(request: web.Request) -> bool:
+    """Whether a WebSocket is asked for."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def is_visit(request: web.Request) -> bool:
+    """Whether a person's browser asks for a page."""
+    wants_page = "text/html" in request.headers.get("Accept", "")
+    return request.method in ("GET", "HEAD") and wants_page and not is_upgrade(request)
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else ""
+
+
+def _offered(request: web.Request) -> str | None:
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value
+    return request.query.get("token")
+
+
+def _signed_in(request: web.Request, access: Access) -> web.Response:
+    """The same page again, the token no longer in the address bar and in the history."""
+    response = web.Response(status=303)
+    clean = request.rel_url.without_query_params("token")
+    response.headers["Location"] = clean.raw_path_qs
+    access.sign_in(response)
+    return response
+
+
+def _sign_in_page(request: web.Request) -> str:
+    if "token" in request.query:
+        return f"{SIGN_IN}?refused=token"
+    path = request.rel_url.raw_path_qs
+    return SIGN_IN if path == "/" else f"{SIGN_IN}?next={quote(path, safe='')}"
+
+
+def _is_direct(request: web.Request) -> bool:
+    """Whether no proxy stands between: what it hands on is not from this machine."""
+    return not any(name in request.headers for name in _FORWARDED)
+
+
+def _is_own_host(request: web.Request) -> bool:
+    """Whether the request is for this box by a name of its own or by address. Else a foreign page
+    may have had its name resolve to this machine."""
+    header = request.headers.get("Host")
+    if header is None:
+        return True
+    host = (urlsplit(f"//{header}").hostname or "") if _HOST.fullmatch(header) else ""
+    if parse_address(host) is not None or host == "localhost" or host.endswith(".localhost"):
+        return True
+    name = socket.gethostname().lower()
+    short = name.partition(".")[0]
+    return host in (name, short, f"{short}.local")
+
+
+def _reaches(host: str, peer: Peer) -> bool:
+    """Whether a listener on `host` is reached at the address that this request came to."""
+    address = parse_address(host)
+    if address is None:
+        return host != "localhost"
+    return address.is_unspecified or address == peer.local
+

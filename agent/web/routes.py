@@ -11,7 +11,6 @@ from aiohttp import web
 
 from agent.protocols.openai import model_list
 from agent.web import microphone_routes, model_routes
-from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
@@ -62,19 +61,16 @@ async def root(request: web.Request) -> web.StreamResponse:
 
 async def funasr(request: web.Request) -> web.StreamResponse:
     """FunASR's WebSocket protocol."""
-    check_origin(request, allow_local_files=True)
     return await FunasrConnection(request, request.app[CONTEXT]).serve()
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """Resumable live audio."""
-    check_origin(request)
     return await StreamConnection(request, request.app[CONTEXT]).serve()
 
 
 async def events(request: web.Request) -> web.StreamResponse:
     """JSON events of the box."""
-    check_origin(request)
     return await EventsConnection(request, request.app[CONTEXT]).serve()
 
 
