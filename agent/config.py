@@ -43,9 +43,7 @@ class Auth(Section):
     open_metrics: Networks = Field(
         [], description="networks that read /health and /metrics without the token"
     )
-    session_days: float = Field(
-        30, gt=0, le=3650, description="how long a browser stays signed in"
-    )
+    session_days: float = Field(30, gt=0, le=3650, description="how long a browser stays signed in")
     attempts_per_minute: int = Field(
         10, ge=1, le=1000, description="wrong tokens that one address may send"
     )

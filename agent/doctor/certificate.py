@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "certificate"
 SOON_DAYS = 30
-_REMAKE = "restart the agent, it makes a new one"
+_REMAKE = "start the agent, it makes a new one; a running one does so within a minute"
 
 
 def check_certificate(config: Config, box: Box, host: str | None = None) -> list[Check]:
@@ -91,7 +91,7 @@ def _names(certificate: x509.Certificate, host: str, *, own: bool) -> list[Check
         return []
     advice = "name the box so, or get a certificate for its name"
     if own:
-        advice = "remove it and restart the agent: the box was renamed since it was made"
+        advice = f"the box was renamed since it was made: {_REMAKE}"
     return [warning(NAME, f"not for {' or '.join(dict.fromkeys(wanted))}", advice)]
 
 

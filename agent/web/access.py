@@ -116,9 +116,7 @@ class Access:
             )
         if not self.tokens.is_token(offered):
             self._throttle.failed(address)
-            raise unauthorized(
-                "the token is wrong; `funasr-agent token show` prints it on the box"
-            )
+            raise unauthorized("the token is wrong; `funasr-agent token show` prints it on the box")
 
     def has_cookie(self, request: web.Request) -> bool:
         """Whether the browser is signed in."""
@@ -269,4 +267,3 @@ def _reaches(host: str, peer: Peer) -> bool:
     if address is None:
         return host != "localhost"
     return address.is_unspecified or address == peer.local
-

@@ -120,9 +120,7 @@ class TokenKeeper:
     def is_cookie(self, value: str) -> bool:
         """Whether a cookie was made for the token in force and has not expired."""
         body, _, signature = value.rpartition(".")
-        if not hmac.compare_digest(
-            self._sign(body).encode(), signature.encode("utf-8", "replace")
-        ):
+        if not hmac.compare_digest(self._sign(body).encode(), signature.encode("utf-8", "replace")):
             return False
         return self._now() < int(body.partition(".")[0])
 

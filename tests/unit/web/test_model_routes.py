@@ -289,7 +289,8 @@ async def test_a_bundle_that_is_too_large_is_413(loaded: Box, tmp_path: Path, wa
 async def raw_request(box: Box, head: str, body: bytes) -> asyncio.StreamWriter:
     """An upload that was begun on a bare socket."""
     _, writer = await asyncio.open_connection(box.client.host, box.client.port)
-    writer.write(f"POST /api/v1/models HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + body)
+    begin = "POST /api/v1/models HTTP/1.1\r\nHost: localhost"
+    writer.write(f"{begin}\r\n{head}\r\n\r\n".encode() + body)
     await writer.drain()
     return writer
 
