@@ -33,9 +33,12 @@ from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
 from agent.types import SAMPLE_RATE, Int16, ModelSet
+from agent.web.access import Access, open_access
 from agent.web.application import build_application
+from agent.web.certificates import CertificateKeeper
 from agent.web.context import WebContext
 from agent.web.listeners import open_listeners, open_local_socket
+from agent.web.sign_in import watch_token
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +47,24 @@ LANE_STOP_S = 5.0
 STORE_WAIT_S = 30.0
 """Time that the start waits for a command that is changing the model store."""
 STORE_RETRY_S = 0.5
+KEEP_ALIVE_S = 30.0
+"""A connection on which no request becomes whole for so long is closed."""
+LOOK_S = 10.0
+"""How often the token's and the certificate's files are looked at."""
 CANARY_MS = 3000
 """Longest part of a golden clip that the canary decodes."""
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Raises ConfigError when a port is taken."""
+def run(config: Config, *, tell_token: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises ConfigError when a port is taken.
+
+    `tell_token`: print the addresses for other machines with the token, for a person to open.
+    """
     set_up_logging(config.logging)
-    return asyncio.run(_serve(config))
+    return asyncio.run(_serve(config, tell_token))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, tell_token: bool) -> int:
     agent = Agent(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,6 +74,8 @@ async def _serve(config: Config) -> int:
         for address in await agent.start():
             _log.info("open %s", address)
             print(f"funasr-agent: open {address}", flush=True)
+        for address in agent.addresses_with_token() if tell_token else ():
+            print(f"funasr-agent: from other machines open {address}", flush=True)
         await stop.wait()
         _log.info("stopping: finals of open streams are flushed")
     finally:
@@ -112,6 +124,8 @@ class Agent:
         )
         self._held = ExitStack()
         self._holds_store = False
+        self._access: Access | None = None
+        self._certificates: CertificateKeeper | None = None
         self._runner: web.AppRunner | None = None
         self._socket: Path | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,16 +145,29 @@ class Agent:
             started=time.time(),
             microphone=self.microphone,
         )
-        self._runner = web.AppRunner(build_application(context), access_log=None)
+        self._access = open_access(self._config)
+        if any(listener.tls for listener in self._config.listen):
+            self._certificates = CertificateKeeper(self._config)
+            await asyncio.to_thread(self._certificates.load)
+        app = build_application(context, self._access, self._certificates)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_S)
         await self._runner.setup()
-        addresses = await open_listeners(self._runner, self._config)
+        addresses = await open_listeners(self._runner, self._config, self._certificates)
+        self._access.serves(addresses)
         self._socket = await open_local_socket(self._runner, self._config)
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._spawn("models", self._load_and_watch())
         self._spawn("health", self._tell_health())
         self._listening = self._spawn("microphone", self.microphone.run())
+        self._spawn("token", watch_token(app, LOOK_S))
+        if self._certificates is not None:
+            self._spawn("certificate", self._certificates.watch(LOOK_S))
         return addresses
+
+    def addresses_with_token(self) -> list[str]:
+        """Where other machines open the page, signed in by the address; for its owner's eyes."""
+        return self._access.invitations() if self._access is not None else []
 
     async def stop(self) -> None:
         """Flush finals, close the sockets, end the lanes."""

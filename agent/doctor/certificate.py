@@ -62,7 +62,8 @@ def _pair(cert: Path, key: Path, box: Box, host: str, *, own: bool) -> Check:
     ends = certificate.not_valid_after_utc.date()
     kind = "made by the agent" if own else "configured"
     names = ", ".join(names_of(certificate)) or "no name"
-    return gathered(NAME, [f"{kind}, for {names}", f"valid to {ends}"], problems)
+    seen = [f"{kind}, for {names}", f"valid to {ends}", f"SHA-256 {fingerprint(certificate)}"]
+    return gathered(NAME, seen, problems)
 
 
 def _bad(seen: str, advice: str, own: bool) -> Check:
@@ -93,6 +94,13 @@ def _names(certificate: x509.Certificate, host: str, *, own: bool) -> list[Check
     if own:
         advice = f"the box was renamed since it was made: {_REMAKE}"
     return [warning(NAME, f"not for {' or '.join(dict.fromkeys(wanted))}", advice)]
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 in pairs, as browsers and the box's trust page show it."""
+    from cryptography.hazmat.primitives import hashes
+
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,11 +11,15 @@ from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
-from agent.config import Config
+from agent.config import Config, is_loopback
+from agent.errors import ConfigError, ConfigProblem
 from agent.networks import is_in, networks_of, parse_address
 from agent.web.peer import Peer, peer_of
 from agent.web.throttle import Throttle
-from agent.web.token import TokenKeeper
+from agent.web.tls import local_addresses
+from agent.web.token import TokenError, TokenKeeper, new_token
+
+_log = logging.getLogger(__name__)
 
 COOKIE = "__Host-funasr-agent"
 """The prefix has browsers take it over https only, for this host and the whole of it."""
@@ -76,6 +81,17 @@ class Access:
         """Told the addresses of the listeners once they are open."""
         parts = [urlsplit(address) for address in addresses]
         self._tls = [(p.hostname or "", p.port or 443) for p in parts if p.scheme == "https"]
+
+    def invitations(self) -> list[str]:
+        """Addresses that open the page signed in, for every address of the box that other
+        machines may reach; over TLS only."""
+        found: list[str] = []
+        for host, port in self._tls:
+            address = parse_address(host)
+            hosts = _lan_addresses() if address is not None and address.is_unspecified else [host]
+            shown = (f"[{name}]" if ":" in name else name for name in hosts)
+            found += [f"https://{name}:{port}/?token={quote(self.tokens.token)}" for name in shown]
+        return found
 
     def grant(self, request: web.Request) -> Grant:
         """Raises HTTPUnauthorized, HTTPTooManyRequests."""
@@ -151,6 +167,25 @@ class Access:
         if host is None or port is None:
             return None
         return f"https://{host[1]}{'' if port == 443 else f':{port}'}{request.rel_url.raw_path_qs}"
+
+
+def open_access(config: Config) -> Access:
+    """The rules with the token of the state folder, made at the first start.
+
+    Raises ConfigError when there must be one and it can't be kept. Where only this machine is
+    served, one that nobody knows does.
+    """
+    served = [item.host for item in config.listen if not is_loopback(item.host)]
+    try:
+        tokens = TokenKeeper.of(config.state_dir)
+    except TokenError as error:
+        if served and config.auth.mode != "open":
+            raise ConfigError([ConfigProblem("state_dir", error.message)]) from None
+        _log.warning("%s", error.message)
+        tokens = TokenKeeper(new_token())
+    if served and config.auth.mode == "open":
+        _log.warning("auth: open: everyone who reaches %s is served", ", ".join(served))
+    return Access(config, tokens)
 
 
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
@@ -259,6 +294,12 @@ def _is_own_host(request: web.Request) -> bool:
     name = socket.gethostname().lower()
     short = name.partition(".")[0]
     return host in (name, short, f"{short}.local")
+
+
+def _lan_addresses() -> list[str]:
+    found = [(text, parse_address(text)) for text in local_addresses()]
+    v4 = [text for text, address in found if address and address.version == 4]
+    return [text for text in v4 if not text.startswith("127.")] or ["127.0.0.1"]
 
 
 def _reaches(host: str, peer: Peer) -> bool:

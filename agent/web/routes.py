@@ -14,6 +14,7 @@ from agent.web import microphone_routes, model_routes
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
+from agent.web.sign_in import sign_in_routes
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
 
@@ -48,6 +49,7 @@ def add_routes(app: web.Application) -> None:
             web.get("/v1/models", openai_models),
             web.post("/v1/audio/transcriptions", transcribe),
             web.static("/static", STATIC),
+            *sign_in_routes(),
         ]
     )
 
