@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import time
 from collections.abc import Coroutine
@@ -37,6 +38,7 @@ from agent.web.access import Access, open_access
 from agent.web.application import build_application
 from agent.web.certificates import CertificateKeeper
 from agent.web.context import WebContext
+from agent.web.doorkeeper import make_runner
 from agent.web.listeners import open_listeners, open_local_socket
 from agent.web.sign_in import watch_token
 
@@ -47,8 +49,6 @@ LANE_STOP_S = 5.0
 STORE_WAIT_S = 30.0
 """Time that the start waits for a command that is changing the model store."""
 STORE_RETRY_S = 0.5
-KEEP_ALIVE_S = 30.0
-"""A connection on which no request becomes whole for so long is closed."""
 LOOK_S = 10.0
 """How often the token's and the certificate's files are looked at."""
 CANARY_MS = 3000
@@ -61,6 +61,7 @@ def run(config: Config, *, tell_token: bool = False) -> int:
     `tell_token`: print the addresses for other machines with the token, for a person to open.
     """
     set_up_logging(config.logging)
+    _take_all_files()
     return asyncio.run(_serve(config, tell_token))
 
 
@@ -150,7 +151,7 @@ class Agent:
             self._certificates = CertificateKeeper(self._config)
             await asyncio.to_thread(self._certificates.load)
         app = build_application(context, self._access, self._certificates)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_S)
+        self._runner = make_runner(app, self._config.stream.max_sessions)
         await self._runner.setup()
         addresses = await open_listeners(self._runner, self._config, self._certificates)
         self._access.serves(addresses)
@@ -248,6 +249,14 @@ class Agent:
                 self.hub.publish("health", report)
                 last = report
             await asyncio.sleep(1.0)
+
+
+def _take_all_files() -> None:
+    """As many open files as the system allows: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:
