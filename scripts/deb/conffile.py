@@ -41,6 +41,8 @@ _HEAD = """\
 # funasr-agent on this device. Every key is here; a changed one stays at upgrades.
 # `funasr-agent config check` names every problem, `config show` what is in force.
 # After a change: systemctl restart funasr-agent
+# The listeners serve this box only. There is no sign-in yet: `host: 0.0.0.0` together with
+# `auth: open` serves everyone on the network.
 """
 
 
