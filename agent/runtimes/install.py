@@ -133,7 +133,7 @@ def _changing(place: Place) -> Iterator[None]:
             errno.EROFS: "the file system is mounted read-only",
             errno.ENOSPC: "make room on the disk",
         }.get(error.errno or 0, "the former runtime stays in use")
-        where = error.filename or place.root
+        where = error.filename2 or error.filename or place.root
         raise AgentError(f"{where}: {error.strerror or error}; {advice}") from None
     finally:
         os.close(file)

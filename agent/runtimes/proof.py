@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,5 +83,14 @@ def _prove(folder: Path | None, provider: str) -> Proof:
             reason = "" if found["works"] else f"{provider}: {found['reason'] or 'does not run'}"
             return Proof(reason, str(found["version"]), Path(found["file"]).parent.parent)
     said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    ended = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
-    return Proof(f"{provider}: the trial ended with {ended}: {said[-1] if said else 'no word'}")
+    last = f": {said[-1]}" if said else ""
+    return Proof(f"{provider}: the trial {_ended(done.returncode)}{last}")
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

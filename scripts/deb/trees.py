@@ -20,6 +20,12 @@ UNITS = Path("usr/lib/systemd/system")
 CONFFILE = Path("etc/funasr-agent/config.yaml")
 _SCRIPTS = Path(__file__).parent / "maintainer"
 _UNIT_KINDS = (".service", ".socket", ".timer", ".path", ".target")
+_SETTINGS = {
+    "sysusers.conf": "usr/lib/sysusers.d/funasr-agent.conf",
+    "tmpfiles.conf": "usr/lib/tmpfiles.d/funasr-agent.conf",
+    # Linked into the unit's drop-ins at installation, where the system is a Jetson's.
+    "jetson.conf": LIB / "jetson.conf",
+}
 _COMMAND = """\
 #!/bin/sh
 # -I: neither the folder it is called in nor a user's own libraries are looked at.
@@ -37,7 +43,7 @@ def lay_out_agent(root: Path, tree: Path) -> list[str]:
     _write(tree / "usr/bin/funasr-agent", _COMMAND, 0o755)
     config = (root / "config.yaml").read_text(encoding="utf-8")
     _write(tree / CONFFILE, device_config(config))
-    return _lay_out_units(root / "systemd", tree / UNITS)
+    return _lay_out_units(root / "systemd", tree)
 
 
 def lay_out_runtime(target: Target, wheels: Path, tree: Path) -> None:
@@ -119,17 +125,21 @@ def size_kb(tree: Path) -> int:
     )
 
 
-def _lay_out_units(source: Path, units: Path) -> list[str]:
-    """Units and their drop-ins (`NAME.service.d/`); those with an [Install] section by name."""
+def _lay_out_units(source: Path, tree: Path) -> list[str]:
+    """Units, their drop-ins (`NAME.service.d/`) and the other settings of systemd; the names of
+    the units that have an [Install] section."""
     enabled = []
     for path in sorted(source.iterdir()) if source.is_dir() else ():
-        if path.suffix in _UNIT_KINDS and path.is_file():
-            text = path.read_text(encoding="utf-8")
-            _write(units / path.name, text)
+        if path.suffix == ".d" and path.is_dir():
+            shutil.copytree(path, tree / UNITS / path.name)
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path.suffix in _UNIT_KINDS:
+            _write(tree / UNITS / path.name, text)
             if "[Install]" in text.splitlines() and "@" not in path.name:
                 enabled.append(path.name)
-        elif path.suffix == ".d" and path.is_dir():
-            shutil.copytree(path, units / path.name)
+        elif path.name in _SETTINGS:
+            _write(tree / _SETTINGS[path.name], text)
     return enabled
 
 

@@ -106,6 +106,8 @@ def units(tmp_path: Path, root: Path) -> Path:
     (source / "systemd" / "verify.timer").write_text("[Timer]\n[Install]\n")
     (source / "systemd" / "README.md").write_text("no unit\n")
     (source / "systemd" / "funasr-agent.service.d" / "gpu.conf").write_text("[Service]\n")
+    for name in ("sysusers", "tmpfiles", "jetson"):
+        (source / "systemd" / f"{name}.conf").write_text(f"{name}\n")
     (source / "models").mkdir()
     shutil.copyfile(root / "config.yaml", source / "config.yaml")
     return source
@@ -120,6 +122,9 @@ def test_units_are_packaged_and_those_with_an_install_section_enabled(
     names = {p.name for p in (tree / trees.UNITS).rglob("*") if p.is_file()}
     assert names == {"funasr-agent.service", "verify.service", "verify.timer", "gpu.conf"}
     assert not (tree / "lib").exists()
+    for name in ("sysusers", "tmpfiles"):
+        assert (tree / f"usr/lib/{name}.d/funasr-agent.conf").read_text() == f"{name}\n"
+    assert (tree / trees.LIB / "jetson.conf").read_text() == "jetson\n"
 
 
 @needs_dpkg
