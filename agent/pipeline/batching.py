@@ -13,7 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -230,6 +232,7 @@ class Crew:
 
     def _work(self, worker: _Worker) -> None:
         self._here.worker = worker
+        _name_thread(worker.name)
         _give_way(self._nice)
         while True:
             worker.wait()
@@ -322,6 +325,12 @@ def _run_all(batch: list[_Request]) -> None:
             return
         for request in batch:
             _run_all([request])
+
+
+def _name_thread(name: str) -> None:
+    """Name the calling thread for `top -H` and debuggers, where the system can."""
+    with suppress(OSError):
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
 
 
 def _give_way(nice: int) -> None:

@@ -28,6 +28,10 @@ class StreamRegistry:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def keep(self, resume_s: float, keep_events: int) -> None:
+        """Other bounds: how long a cut stream waits, and how many events a new one keeps."""
+        self._resume_s, self._keep_events = resume_s, keep_events
+
     async def start(self, options: StreamOptions, *, source: str = "page") -> ResumableStream:
         """A new stream. Raises Overloaded and NotReady as the service does."""
         live = await self._service.open(options, source=source)

@@ -97,6 +97,11 @@ class TranscriptionService:
         """Serve new streams with `models`; open streams finish on theirs."""
         self._models = timed(models, self.observer, self.online.work_time)
 
+    def limit(self, limits: Limits, settings: SessionSettings) -> None:
+        """Other bounds, and other settings for the streams that are opened from now on."""
+        self._limits, self.settings = limits, settings
+        self.load.limits = limits.load
+
     def unavailable(self, reason: str) -> None:
         """Refuse new streams, saying why."""
         self._models, self._not_ready = None, reason
