@@ -337,7 +337,9 @@ def _give_way(nice: int) -> None:
     """Lower the priority of the calling thread, where the system can."""
     if not nice or not hasattr(os, "setpriority"):
         return
+    thread = threading.get_native_id()
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        lower = os.getpriority(os.PRIO_PROCESS, thread) + nice
+        os.setpriority(os.PRIO_PROCESS, thread, lower)  # beyond the lowest counts as the lowest
     except OSError as error:
         _log.warning("a lane's priority can't be lowered: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import time
@@ -150,6 +151,7 @@ class _Job:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._call = call
+        self._context = contextvars.copy_context()
         self._future = future
         self._loop = loop
 
@@ -157,7 +159,7 @@ class _Job:
         if self._future.cancelled():
             return
         try:
-            result, error = self._call(), None
+            result, error = self._context.run(self._call), None
         except Exception as raised:  # noqa: BLE001 - a job's failure belongs to its caller
             result, error = None, raised
         try:

@@ -64,7 +64,8 @@ class StreamRegistry:
 
     async def _expire(self, stream: ResumableStream) -> None:
         await asyncio.sleep(self._resume_s)
-        _log.info("stream %s was not resumed within %g s", stream.session_id, self._resume_s)
+        said = {"session_id": stream.session_id}
+        _log.info("the stream was not resumed within %g s", self._resume_s, extra=said)
         await stream.finish()
         await stream.wait_finished()
         self._expiring.pop(stream.resume_id, None)

@@ -131,6 +131,8 @@ class TranscriptionService:
         if stream.degraded:
             opened["degraded"] = list(stream.degraded)
         self.hub.publish("session_opened", opened)
+        said = {"session_id": stream.session_id}
+        _log.info("stream opened: %s, mode %s", source, stream.mode.value, extra=said)
         return stream
 
     def judge_load(self) -> Step:
@@ -151,6 +153,8 @@ class TranscriptionService:
         """Called by a stream when its work has ended."""
         if self._streams.pop(stream.session_id, None) is not None:
             self.load.closed(stream.session_id)
+            said = {"session_id": stream.session_id}
+            _log.info("stream closed: %s", stream.source, extra=said)
             self.hub.publish(
                 "session_closed", {"session_id": stream.session_id, "source": stream.source}
             )

@@ -14,11 +14,12 @@ import agent
 
 PACKAGE = Path(agent.__file__).parent
 
-BASE = {"types", "errors", "stamps", "subtitles", "joining"}
+BASE = {"types", "errors", "stamps", "subtitles", "joining", "log_context"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "types": set(),
     "errors": set(),
+    "log_context": set(),
     "stamps": {"types"},
     "subtitles": {"types", "stamps"},
     "joining": set(),
