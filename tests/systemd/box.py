@@ -68,6 +68,8 @@ class Box:
         self._nspawn: subprocess.Popen[bytes] | None = None
         self.pid = 0
         """Of its PID 1, seen from here."""
+        self.installed = ""
+        self.boot_s = 0.0
         tree.mkdir(parents=True)
         subprocess.run(["tar", "-xf", str(tar), "-C", str(tree)], check=True, timeout=300)
         (tree / "etc/hostname").write_text("funasr-box\n")
