@@ -11,9 +11,12 @@ from agent.store.roles import Role
 DERIVED_FOR_CUDA = ("fp16-from-int8", "fp32-from-int8")
 """Derivations in order of expected speed."""
 DERIVED_FOR_CPU = ("s8-from-u8", "optimised")
-DERIVED_FOR_STREAMS = ("s8-by-stream", *DERIVED_FOR_CPU)
-"""For the streaming recogniser, whose live hops can then share a run without changing a number:
-alone it is a few per cent slower than the second, eight together take two thirds of the time."""
+DERIVED_FOR_STREAMS = ("lean-by-stream", "s8-by-stream", "lean-s8", *DERIVED_FOR_CPU)
+"""For the streaming recogniser: with the first two, live hops can share a run without changing a
+number. Alone they are a few per cent slower than the others, eight together take two thirds of the
+time."""
+DERIVED = frozenset((*DERIVED_FOR_CUDA, *DERIVED_FOR_STREAMS))
+"""Every derivation that may have been made of a model."""
 DERIVE_SIZES = range(16 << 20, 512 << 20)
 """Bytes of a variant's graphs that others are derived from for the CPU: smaller ones gain nothing
 that is worth a second copy on the disk, and larger ones would take too much of it."""

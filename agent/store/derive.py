@@ -25,6 +25,7 @@ from agent.store.inspect_graph import GraphFacts
 from agent.store.manifest import ListedFile, Manifest, Variant
 from agent.store.rewrite import dequantise, dequantise_to_fp16
 from agent.store.rewrite_by_stream import products_by_stream
+from agent.store.rewrite_lean import lean_by_stream, lean_signed
 from agent.store.rewrite_signed import NothingToDo, signed_weights
 from agent.store.safe_open import Unfit, checked_blocks, read_small
 from agent.store.verify import VerifiedModel, read_verified
@@ -182,6 +183,8 @@ def _unchanged(data: bytes, name: str) -> bytes:
 DERIVATIONS: tuple[Derivation, ...] = (
     Derivation("fp32-from-int8", "cuda", _is_dynamic_int8, dequantise),
     Derivation("fp16-from-int8", "cuda", _is_dynamic_int8, dequantise_to_fp16),
+    Derivation("lean-by-stream", "cpu", _is_dynamic_int8, lean_by_stream, optimise=True),
+    Derivation("lean-s8", "cpu", _is_dynamic_int8, lean_signed, optimise=True),
     Derivation("s8-by-stream", "cpu", _is_dynamic_int8, products_by_stream, optimise=True),
     Derivation("s8-from-u8", "cpu", _is_dynamic_int8, signed_weights, optimise=True),
     Derivation("optimised", "cpu", lambda _: True, _unchanged, optimise=True),

@@ -21,8 +21,7 @@ from agent.engine.base import EngineSettings
 from agent.errors import CompatibilityError, RuntimeCrash
 from agent.store.candidates import (
     DERIVE_SIZES,
-    DERIVED_FOR_CPU,
-    DERIVED_FOR_CUDA,
+    DERIVED,
     Candidate,
     candidates,
 )
@@ -247,7 +246,7 @@ class Chooser:
 
     def _drop_others(self, folder: Path, kept: str) -> None:
         """Remove the derived graphs of a model that were not chosen."""
-        for name in (*DERIVED_FOR_CUDA, *DERIVED_FOR_CPU):
+        for name in sorted(DERIVED):
             if name != kept and (folder / name).exists():
                 self._drop(folder / name)
 

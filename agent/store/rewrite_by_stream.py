@@ -29,13 +29,14 @@ def products_by_stream(data: bytes, name: str) -> bytes:
     """
     graph = Graph(data, name)
     sign_weights(graph)
-    if not _separate(graph):
+    if not separate_products(graph):
         raise NothingToDo("has no dynamic int8 products", file=name)
     graph.drop_unused()
     return graph.serialised()
 
 
-def _separate(graph: Graph) -> bool:
+def separate_products(graph: Graph) -> bool:
+    """Put every dynamic int8 product into a Scan over the batch; whether there was one."""
     producers = {name: node for node in graph.nodes for name in node.output}
     readers: dict[str, list[Any]] = defaultdict(list)
     for node in graph.nodes:
