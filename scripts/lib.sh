@@ -70,3 +70,9 @@ gpu_runtime_again() {  # as scripts/install-gpu was told to
     [ -s "$1/.gpu" ] && xargs -0 "$1/bin/python" -m agent gpu install < "$1/.gpu" >&2 || \
         say "The GPU's runtime was not installed again and the CPU's is used; run ./scripts/install-gpu."
 }
+
+debian_mirror() {      # prints Debian's mirror: $MIRROR, else the one that apt uses here; nothing: mmdebstrap's own
+    [ -n "${MIRROR:-}" ] && { echo "$MIRROR"; return; }
+    apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' 2>/dev/null |
+        awk '$2 == "Debian" { print $1; exit }'
+}
