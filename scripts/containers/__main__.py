@@ -31,12 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("service", help="its service in docker/compose.yaml")
     parser.add_argument("--base", action="append", default=[], metavar="IMAGE=TAR", required=True)
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--runtime", default="onnxruntime", help="that must be in use")
     parser.add_argument("--wheel", type=Path, help="put into docker/wheels of the context")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="container-", dir=ROOT / "build") as scratch:
         try:
             tree, health, command = _build(args, Path(scratch))
-            _try(args.service, tree, health, command, Path(scratch))
+            _try(args, tree, health, command, Path(scratch))
         except StepFailed as error:
             print(f"test-container: {args.file}: {error}", file=sys.stderr)
             return 1
@@ -77,9 +78,11 @@ def _context(folder: Path, wheel: Path | None) -> Path:
     return folder
 
 
-def _try(name: str, tree: Tree, health: list[str], command: list[str], scratch: Path) -> None:
+def _try(
+    args: argparse.Namespace, tree: Tree, health: list[str], command: list[str], scratch: Path
+) -> None:
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
-    service = compose["services"][name]
+    service = compose["services"][args.service]
     if str(service["user"]) != tree.user:
         raise StepFailed(f"compose runs it as {service['user']}, the image as {tree.user}")
     state = scratch / "state"
@@ -96,6 +99,10 @@ def _try(name: str, tree: Tree, health: list[str], command: list[str], scratch: 
         )
         try:
             _check(tree, daemon, health, command)
+            done = _inside(tree, daemon, [*command, "gpu", "status"])
+            if done.stdout.split()[:1] != [args.runtime]:
+                raise StepFailed(f"its runtime is not {args.runtime}: {done.stdout}{done.stderr}")
+            _stop(daemon)
         except StepFailed as error:
             log.seek(0)
             raise StepFailed(f"{error}\n{log.read()[-4000:]}") from None
@@ -120,6 +127,9 @@ def _check(
     for path in ("/opt/funasr-agent/x", "/etc/x", "/var/lib/x"):
         if _inside(tree, daemon, ["touch", path]).returncode == 0:
             raise StepFailed(f"{path} could be written")
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
     daemon.terminate()
     try:
         code = daemon.wait(STOP_S)
