@@ -12,34 +12,40 @@ from agent.engine.base import ModelFiles
 from agent.engine.frontend import Frontend, FrontendConfig, parse_cmvn
 from agent.errors import ManifestError
 
-_MAX_DEPTH = 64
-"""Nesting of config.yaml; libyaml's loader would take a hostile one to the end of the stack."""
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Old punctuation models list 270000 tokens there: a minute for the loader in Python."""
+MAX_CONFIG_DEPTH = 64
+JIEBA_DICTIONARY = "jieba_usr_dict"
+NEEDS_JIEBA = (
+    "this model splits Chinese by a jieba dictionary, which the agent has not; use the "
+    "CT-Transformer with 272727 words"
+)
+
+
+def parse_yaml(data: bytes, *, as_text: bool = False) -> Any:
+    """A YAML document by libyaml where it is there: old punctuation models list 270000 tokens,
+    which takes the loader in Python a minute. `as_text`: every scalar stays a string.
+
+    Raises yaml.YAMLError, and ValueError for hostile nesting, of which some loaders die.
+    """
+    plain = yaml.BaseLoader if as_text else yaml.SafeLoader
+    loader: Any = getattr(yaml, f"C{plain.__name__}", plain)
+    depth = 0
+    for event in yaml.parse(data, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_CONFIG_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_CONFIG_DEPTH} levels")
+    return yaml.load(data, Loader=loader)
 
 
 def read_config(files: ModelFiles) -> dict[str, Any]:
     """config.yaml of the model. Raises ManifestError when it is no mapping."""
-    data = files.read("config.yaml")
     try:
-        _refuse_deep(data)
-        config = yaml.load(data, Loader=_Loader)
+        config = parse_yaml(files.read("config.yaml"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"is not YAML: {error}", file="config.yaml") from None
     if not isinstance(config, dict):
         raise ManifestError("is not a mapping", file="config.yaml")
     return config
-
-
-def _refuse_deep(data: bytes) -> None:
-    depth = 0
-    for event in yaml.parse(data, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _MAX_DEPTH:
-            raise ManifestError(f"is nested deeper than {_MAX_DEPTH} levels", file="config.yaml")
 
 
 def section(config: Mapping[str, Any], key: str) -> dict[str, Any]:
