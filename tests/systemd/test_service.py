@@ -202,12 +202,15 @@ def segments_end(service: Service) -> int:
 
 
 def test_the_weekly_check_asks_the_running_agent(service: Service) -> None:
-    service.box.run("systemctl start funasr-agent-verify.service")
+    service.box.run("systemctl start funasr-agent-verify.service", check=False)
     said = service.box.run("journalctl -u funasr-agent-verify -o cat --no-pager")
-    assert "builtin-vad" in said
-    assert service.box.show("Result", "funasr-agent-verify") == "success"
-    assert "builtin-offline" in said
-    note("weekly check", "ok")
+    # On a busy machine a model may be told to be slow, which shows as a failed unit.
+    looked_at = re.findall(r"^(ok|slow) +builtin-(\w+)@", said, flags=re.MULTILINE)
+    assert {name for _, name in looked_at} == {"vad", "online", "offline"}, said
+    slow = any(verdict == "slow" for verdict, _ in looked_at)
+    result = service.box.show("Result", "funasr-agent-verify")
+    assert result == ("exit-code" if slow else "success")
+    note("weekly check", "three models looked at" + (", one is slow" if slow else ""))
 
 
 def test_a_reboot_comes_back(service: Service) -> None:
