@@ -114,11 +114,16 @@ def quick(service: Service) -> Iterator[Service]:
 
 def test_an_absent_microphone_is_no_reason_to_restart(quick: Service) -> None:
     assert "no" in quick.box.run("test -e /dev/snd || echo no")
+    quick.configure(microphone={"enabled": True})
+    quick.box.run("systemctl restart funasr-agent")
     restarts, process = quick.restarts, quick.pid
     quick.box.run(f"sleep {3 * QUICK_S}")
     assert (quick.restarts, quick.pid) == (restarts, process)
     assert quick.box.show("ActiveState") == "active"
-    note("no sound device", f"0 restarts in three periods of a watchdog of {QUICK_S} s")
+    said = quick.check("microphone")
+    assert said["status"] == "degraded"
+    note("microphone of a box without any", said["reason"])
+    note("and its restarts", f"0 restarts in three periods of a watchdog of {QUICK_S} s")
 
 
 def test_a_frozen_agent_is_restarted_by_the_watchdog(quick: Service) -> None:
