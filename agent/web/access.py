@@ -226,7 +226,7 @@ def check_origin(request: web.Request, peer: Peer, *, allow_local_files: bool = 
     if origin == "null":
         if allow_local_files and peer.is_loopback:
             return
-    elif urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower():
+    elif origin.partition("://")[2].lower() == request.headers.get("Host", "").lower():
         return
     raise web.HTTPForbidden(text=f"pages from {origin[:200]} may not use this box")
 
@@ -288,7 +288,8 @@ def _is_own_host(request: web.Request) -> bool:
     header = request.headers.get("Host")
     if header is None:
         return True
-    host = (urlsplit(f"//{header}").hostname or "") if _HOST.fullmatch(header) else ""
+    found = _HOST.fullmatch(header)
+    host = found[1].strip("[]").lower() if found else ""
     if parse_address(host) is not None or host == "localhost" or host.endswith(".localhost"):
         return True
     name = socket.gethostname().lower()
