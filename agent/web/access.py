@@ -185,6 +185,10 @@ def open_access(config: Config) -> Access:
         tokens = TokenKeeper(new_token())
     if served and config.auth.mode == "open":
         _log.warning("auth: open: everyone who reaches %s is served", ", ".join(served))
+    elif served and not any(item.tls for item in config.listen):
+        _log.warning(
+            "browsers on other machines can't sign in over plain http: add a listener with tls: true"
+        )
     return Access(config, tokens)
 
 
@@ -308,4 +312,6 @@ def _reaches(host: str, peer: Peer) -> bool:
     address = parse_address(host)
     if address is None:
         return host != "localhost"
-    return address.is_unspecified or address == peer.local
+    if address.is_unspecified:  # asyncio opens `::` for IPv6 alone
+        return peer.local is not None and address.version == peer.local.version
+    return address == peer.local

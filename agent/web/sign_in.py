@@ -83,7 +83,6 @@ async def about(request: web.Request) -> web.Response:
         "name": socket.gethostname(),
         "signed_in": grant in (Grant.FREE, Grant.COOKIE, Grant.OWNER),
         "can_sign_in": access.keeps_cookies(request),
-        "https": access.https_address(request) is not None,
         "sha256": trust.sha256 if trust else None,
         "own_authority": bool(trust and trust.authority),
         "authority_sha256": trust.authority_sha256 if trust else "",
