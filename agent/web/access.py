@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import re
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote, urlsplit
 
@@ -14,7 +12,15 @@ from aiohttp import web
 from agent.config import Config, is_loopback
 from agent.errors import ConfigError, ConfigProblem
 from agent.networks import is_in, networks_of, parse_address
-from agent.web.peer import Peer, peer_of
+from agent.web.peer import (
+    HOST,
+    Peer,
+    is_direct,
+    is_own_host,
+    is_upgrade,
+    is_visit,
+    peer_of,
+)
 from agent.web.throttle import Throttle
 from agent.web.tls import local_addresses
 from agent.web.token import TokenError, TokenKeeper, new_token
@@ -29,8 +35,6 @@ OPEN_ROUTES = frozenset({"/livez", "/readyz", SIGN_IN, SIGN_IN + "/{name}"})
 FUNASR_ROUTES = frozenset({"/", "/ws"})
 METRICS_ROUTES = frozenset({"/health", "/metrics"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORWARDED = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
-_HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d+)?")
 _DAY_S = 86400
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -98,11 +102,11 @@ class Access:
         peer, route = self.peer(request), _route(request)
         if peer.unix:
             return Grant.OWNER
-        if self._is_open or (peer.is_loopback and _is_direct(request) and _is_own_host(request)):
+        if self._is_open or (peer.is_loopback and is_direct(request) and is_own_host(request)):
             return Grant.FREE
         if self.has_cookie(request):
             return Grant.COOKIE
-        local = peer.is_loopback and _is_direct(request)
+        local = peer.is_loopback and is_direct(request)
         if route in FUNASR_ROUTES and is_upgrade(request):
             if local or is_in(peer.address, self._funasr):
                 return Grant.FUNASR
@@ -115,7 +119,7 @@ class Access:
             self.require_token(request, offered)
             return Grant.TOKEN
         why = "this needs the box's token"
-        if peer.is_loopback and _is_direct(request):
+        if peer.is_loopback and is_direct(request):
             why += ", since the Host header is no name of this box (127.0.0.1 and localhost are)"
         raise unauthorized(
             f"{why}: Authorization: Bearer TOKEN, or ?token=TOKEN; "
@@ -162,7 +166,7 @@ class Access:
         peer = self.peer(request)
         if peer.tls or peer.unix or peer.is_loopback:
             return None
-        host = _HOST.fullmatch(request.headers.get("Host", ""))
+        host = HOST.fullmatch(request.headers.get("Host", ""))
         port = next((p for h, p in self._tls if _reaches(h, peer)), None)
         if host is None or port is None:
             return None
@@ -187,7 +191,8 @@ def open_access(config: Config) -> Access:
         _log.warning("auth: open: everyone who reaches %s is served", ", ".join(served))
     elif served and not any(item.tls for item in config.listen):
         _log.warning(
-            "browsers on other machines can't sign in over plain http: add a listener with tls: true"
+            "browsers on other machines can't sign in over plain http: add a listener with "
+            "tls: true"
         )
     return Access(config, tokens)
 
@@ -242,17 +247,6 @@ def unauthorized(reason: str) -> web.HTTPUnauthorized:
     )
 
 
-def is_upgrade(request: web.Request) -> bool:
-    """Whether a WebSocket is asked for."""
-    return request.headers.get("Upgrade", "").lower() == "websocket"
-
-
-def is_visit(request: web.Request) -> bool:
-    """Whether a person's browser asks for a page."""
-    wants_page = "text/html" in request.headers.get("Accept", "")
-    return request.method in ("GET", "HEAD") and wants_page and not is_upgrade(request)
-
-
 def _route(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else ""
@@ -279,26 +273,6 @@ def _sign_in_page(request: web.Request) -> str:
         return f"{SIGN_IN}?refused=token"
     path = request.rel_url.raw_path_qs
     return SIGN_IN if path == "/" else f"{SIGN_IN}?next={quote(path, safe='')}"
-
-
-def _is_direct(request: web.Request) -> bool:
-    """Whether no proxy stands between: what it hands on is not from this machine."""
-    return not any(name in request.headers for name in _FORWARDED)
-
-
-def _is_own_host(request: web.Request) -> bool:
-    """Whether the request is for this box by a name of its own or by address. Else a foreign page
-    may have had its name resolve to this machine."""
-    header = request.headers.get("Host")
-    if header is None:
-        return True
-    found = _HOST.fullmatch(header)
-    host = found[1].strip("[]").lower() if found else ""
-    if parse_address(host) is not None or host == "localhost" or host.endswith(".localhost"):
-        return True
-    name = socket.gethostname().lower()
-    short = name.partition(".")[0]
-    return host in (name, short, f"{short}.local")
 
 
 def _lan_addresses() -> list[str]:
