@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from agent.errors import UnknownModel
 from agent.protocols.openai import model_list
 from agent.web import microphone_routes, model_routes
 from agent.web.access import check_origin
@@ -47,6 +48,7 @@ def add_routes(app: web.Application) -> None:
             web.get("/api/v1/microphone", microphone_routes.show),
             web.post("/api/v1/microphone", microphone_routes.control),
             web.get("/v1/models", openai_models),
+            web.get("/v1/models/{model}", openai_model),
             web.post("/v1/audio/transcriptions", transcribe),
             web.static("/static", STATIC),
         ]
@@ -108,10 +110,24 @@ async def status(request: web.Request) -> web.Response:
 
 async def openai_models(request: web.Request) -> web.Response:
     """Recognisers in OpenAI's shape."""
-    context = request.app[CONTEXT]
-    rows = context.status.models()
-    ids = [row["id"] for row in rows if row["id"] and row["role"].startswith("asr_")]
-    return _json(model_list(ids, int(context.started)))
+    return _json(model_list(_recognisers(request), int(request.app[CONTEXT].started)))
+
+
+async def openai_model(request: web.Request) -> web.Response:
+    """One of them."""
+    name = request.match_info["model"]
+    listed = model_list(_recognisers(request), int(request.app[CONTEXT].started))["data"]
+    entry = next((entry for entry in listed if entry["id"] == name), None)
+    if entry is None:
+        raise UnknownModel(f"{name!r} is not a model in use here; GET /v1/models lists them")
+    return _json(entry)
+
+
+def _recognisers(request: web.Request) -> list[str]:
+    """Ids of the recognisers in use, the one that reads files first."""
+    rows = request.app[CONTEXT].status.models()
+    found = {row["role"]: row["id"] for row in rows if row["id"]}
+    return [found[role] for role in ("asr_offline", "asr_online") if role in found]
 
 
 def _json(body: object, status: int = 200) -> web.Response:
