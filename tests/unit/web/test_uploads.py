@@ -48,7 +48,7 @@ async def test_verbose_json_has_segments_with_times(box: Box) -> None:
     assert (body["task"], body["text"], body["language"]) == ("transcribe", "3333 77", "und")
     assert body["duration"] == 2.0
     found = [(s["id"], s["text"], s["start"], s["end"]) for s in body["segments"]]
-    assert found == [(0, "3333", 0.3, 0.7), (1, "77", 1.3, 1.5)]
+    assert found == [(0, "3333", 0.2, 0.7), (1, "77", 1.2, 1.5)]
     assert "words" not in body
 
 
@@ -58,7 +58,7 @@ async def test_words_are_there_only_when_asked_for(box: Box) -> None:
     _, body = await post(box, data)
     assert "segments" not in body
     assert body["language"] == "en"
-    assert [(w["word"], w["start"]) for w in body["words"]] == [("3333", 0.3), ("77", 1.3)]
+    assert [(w["word"], w["start"]) for w in body["words"]] == [("3333", 0.2), ("77", 1.2)]
 
 
 async def test_both_granularities_give_both(box: Box) -> None:
@@ -71,10 +71,10 @@ async def test_both_granularities_give_both(box: Box) -> None:
 
 async def test_subtitles(box: Box) -> None:
     _, srt = await post(box, form(wav(), response_format="srt"))
-    assert srt.startswith("1\n00:00:00,300 --> 00:00:00,700\n3333\n\n2\n")
+    assert srt.startswith("1\n00:00:00,200 --> 00:00:00,700\n3333\n\n2\n")
     async with box.client.post(URL, data=form(wav(), response_format="vtt")) as answer:
         assert answer.content_type == "text/vtt"
-        assert (await answer.text()).startswith("WEBVTT\n\n00:00:00.300 --> 00:00:00.700\n3333\n")
+        assert (await answer.text()).startswith("WEBVTT\n\n00:00:00.200 --> 00:00:00.700\n3333\n")
 
 
 async def test_streamed_deltas_joined_are_the_text(box: Box) -> None:
@@ -141,7 +141,8 @@ async def test_what_fails_before_the_first_event_has_its_own_status(box: Box) ->
 
 async def test_what_fails_later_is_the_last_event(box: Box) -> None:
     box.service.use(fake_models(fail_on="77"))
-    events = await streamed(box, form(wav(np.concatenate([silence(9)] * 20 + [TALK])), stream="1"))
+    talk = np.concatenate([tone(3, 4), silence(6)] * 5 + [tone(7, 2), silence(5)])
+    events = await streamed(box, form(wav(talk), stream="true"))
     assert events[-1]["error"]["code"] == "stream_failed"
 
 
