@@ -16,6 +16,7 @@ from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
+from agent.web.realtime_socket import RealtimeConnection
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
 
@@ -50,6 +51,7 @@ def add_routes(app: web.Application) -> None:
             web.get("/v1/models", openai_models),
             web.get("/v1/models/{model}", openai_model),
             web.post("/v1/audio/transcriptions", transcribe),
+            web.get("/v1/realtime", realtime),
             web.static("/static", STATIC),
         ]
     )
@@ -78,6 +80,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     """JSON events of the box."""
     check_origin(request)
     return await EventsConnection(request, request.app[CONTEXT]).serve()
+
+
+async def realtime(request: web.Request) -> web.StreamResponse:
+    """OpenAI's realtime transcription."""
+    check_origin(request)
+    return await RealtimeConnection(request, request.app[CONTEXT]).serve()
 
 
 async def health(request: web.Request) -> web.Response:
