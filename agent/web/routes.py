@@ -16,6 +16,7 @@ from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
+from agent.web.openapi import openapi
 from agent.web.realtime_socket import RealtimeConnection
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
@@ -52,6 +53,8 @@ def add_routes(app: web.Application) -> None:
             web.get("/v1/models/{model}", openai_model),
             web.post("/v1/audio/transcriptions", transcribe),
             web.get("/v1/realtime", realtime),
+            web.get("/openapi.json", openapi),
+            web.get("/docs", docs),
             web.static("/static", STATIC),
         ]
     )
@@ -62,6 +65,11 @@ async def root(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return await funasr(request)
     return web.FileResponse(STATIC / "index.html", headers=_ALWAYS_ASK)
+
+
+async def docs(request: web.Request) -> web.StreamResponse:
+    """The API's documentation."""
+    return web.FileResponse(STATIC / "docs.html", headers=_ALWAYS_ASK)
 
 
 async def funasr(request: web.Request) -> web.StreamResponse:

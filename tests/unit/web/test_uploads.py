@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,6 +35,15 @@ async def streamed(box: Box, data: aiohttp.FormData) -> list[Any]:
     async with box.client.post(URL, data=data) as answer:
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
         return events_of(await answer.text())
+
+
+def nameless_files() -> list[str]:
+    """Uploads that are kept on disk."""
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the listing itself
+            links.append(os.readlink(link))
+    return [link for link in links if link.startswith("/") and link.endswith("(deleted)")]
 
 
 async def until(condition: Any) -> None:
@@ -150,14 +162,15 @@ async def test_what_fails_later_is_the_last_event(box: Box) -> None:
 async def test_a_client_that_leaves_frees_its_stream_child_and_file(box: Box, stream: str) -> None:
     gate = threading.Event()
     box.service.use(fake_models(gate=gate))
+    before = len(nameless_files())
     leaving = asyncio.create_task(post(box, form(wav(LONG), stream=stream)))
     await until(lambda: box.service.sessions and psutil.Process().children())
+    assert len(nameless_files()) == before + 1
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     await until(lambda: not box.service.sessions and not psutil.Process().children())
     gate.set()
-    deleted = [f for f in psutil.Process().open_files() if "(deleted)" in f.path]
-    assert deleted == []
+    await until(lambda: len(nameless_files()) == before)
     assert (await post(box, form(wav())))[0] == 200
 
 
