@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.joining import join_texts
 from agent.protocols.openai import TranscriptionRequest
-from agent.stamps import stamped_units
+from agent.stamps import Sentence, cues, stamped_units
 from agent.subtitles import to_srt, to_vtt
 from agent.types import FileTranscript, Transcript
 
@@ -83,7 +83,8 @@ def _json(
             "duration": round(transcript.duration_s, 3),
         }
         if "segment" in request.granularities:
-            body["segments"] = [_segment(i, s) for i, s in enumerate(transcript.segments)]
+            parts = [part for segment in transcript.segments for part in cues(segment)]
+            body["segments"] = [_segment(i, part) for i, part in enumerate(parts)]
         if "word" in request.granularities:
             body["words"] = [word for s in transcript.segments for word in _words(s)]
     if transcript.warning:
@@ -102,8 +103,9 @@ def _language(transcript: FileTranscript, request: TranscriptionRequest) -> str:
     return UNKNOWN_LANGUAGE if asked == "auto" else asked
 
 
-def _segment(number: int, segment: Transcript) -> dict[str, Any]:
-    """Fields that only Whisper has hold what says nothing: its clients demand them."""
+def _segment(number: int, segment: Sentence) -> dict[str, Any]:
+    """As long as a subtitle, which is what clients make of it. Fields that only Whisper has hold
+    what says nothing: its clients demand them."""
     return {
         "id": number,
         "seek": 0,
