@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from agent.config import Config
+from agent.live_config import LiveConfig
 from agent.pipeline.hub import Hub
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper
@@ -44,7 +45,7 @@ class StatusSource(Protocol):
 class WebContext:
     """The parts that handlers use."""
 
-    config: Config
+    live: LiveConfig
     service: TranscriptionService
     streams: StreamRegistry
     hub: Hub
@@ -53,6 +54,11 @@ class WebContext:
     started: float
     """UNIX time of the start."""
     microphone: Microphone | None = None
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.live.current
 
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)

@@ -9,6 +9,7 @@ import pytest
 
 from agent.app import Agent
 from agent.config import Config
+from agent.live_config import LiveConfig
 
 
 async def test_a_background_task_that_fails_is_logged_by_name(
@@ -17,10 +18,26 @@ async def test_a_background_task_that_fails_is_logged_by_name(
     async def broken() -> None:
         raise RuntimeError("the disk is on fire")
 
-    agent = Agent(Config.model_validate({"state_dir": tmp_path}))
-    agent._spawn("fire", broken())
+    agent = Agent(LiveConfig(Config.model_validate({"state_dir": tmp_path})))
+    agent.spawn("fire", broken())
     for _ in range(3):
         await asyncio.sleep(0)
     assert "the task fire ended by a failure" in caplog.text
     assert "the disk is on fire" in caplog.text
+    await agent.stop()
+
+
+async def test_a_reload_changes_what_new_streams_get(root: Path, tmp_path: Path) -> None:
+    agent = Agent(LiveConfig(Config.model_validate({"state_dir": tmp_path})))
+    settings = {
+        "stream": {"max_sessions": 3, "late_ms": 500, "resume_s": 7, "resume_events": 20},
+        "recognition": {"pre_roll_ms": 250},
+        "health": {"canary_s": 5},
+    }
+    itn = agent.service.settings.itn
+    agent.apply(Config.model_validate(settings))
+    assert agent.service.settings.pre_roll_ms == 250
+    assert agent.service.settings.itn is itn  # its grammars are loaded once
+    assert agent.service.load.limits.late_ms == 500
+    assert agent._canary.period_s == 5
     await agent.stop()

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from agent.config import Config
 from agent.engine.session import SessionSettings
+from agent.live_config import LiveConfig
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.microphone import Microphone
@@ -67,7 +68,7 @@ class Box:
     """The application and the parts behind it."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        self.config = config
+        self.live = LiveConfig(config)
         self.status = FakeStatus()
         self.shipped, self.state = folder / "models", folder / "state"
         self.trials = FakeTrials()
@@ -105,7 +106,7 @@ class Box:
         self.online.start()
         self.offline.start()
         context = WebContext(
-            self.config,
+            self.live,
             self.service,
             self.streams,
             self.service.hub,
@@ -113,7 +114,7 @@ class Box:
             self.keeper,
             time.time(),
             Microphone(
-                self.config.microphone,
+                self.live.current.microphone,
                 self.service,
                 self.service.hub,
                 self.state / "microphone.json",

@@ -168,8 +168,8 @@ async def test_the_settings_in_force_are_shown(box: Box) -> None:
     assert shown["transcription"] == inside["transcription"]
     assert shown["turn_detection"] == {
         "type": "server_vad",
-        "silence_duration_ms": box.config.recognition.max_end_silence_ms,
-        "prefix_padding_ms": box.config.recognition.pre_roll_ms,
+        "silence_duration_ms": box.live.current.recognition.max_end_silence_ms,
+        "prefix_padding_ms": box.live.current.recognition.pre_roll_ms,
     }
     assert shown["format"]["rate"] == 16000
     await socket.close()
