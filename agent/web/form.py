@@ -6,7 +6,7 @@ import asyncio
 import errno
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeVar
@@ -24,9 +24,9 @@ _PIECE = 1 << 18
 _MAX_FIELD = 1 << 16
 _MAX_FIELDS = 64
 _MAX_NAME = 200
-_FIRST_S = 30.0
+FIRST_S = 30.0
 """Time that a body may take however short it is, and longest silence in it."""
-_SLOWEST_BYTES_S = 4096
+SLOWEST_BYTES_S = 4096
 """A slower body holds a place that others could use."""
 
 
@@ -62,7 +62,7 @@ async def receive_form(request: web.Request, file: IO[bytes]) -> Form:
     limit_mb = request.app[CONTEXT].config.uploads.max_mb
     if request.content_length is not None and request.content_length > (limit_mb + 1) * 2**20:
         raise TooLarge(f"the file is larger than {limit_mb} MB (uploads.max_mb)")
-    form, pace, count = Form(), _Pace(), 0
+    form, pace, count = Form(), Pace(), 0
     try:
         reader = await request.multipart()
         while (part := await pace.next(_next_part(reader))) is not None:
@@ -87,20 +87,25 @@ async def receive_form(request: web.Request, file: IO[bytes]) -> Form:
     return form
 
 
-class _Pace:
+class Pace:
     """Ends a body that comes too slowly."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
+    def __init__(
+        self, silent_s: float = FIRST_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._silent_s = silent_s
+        self._clock = clock
+        self._began = clock()
         self._bytes = 0
 
     async def next(self, reading: Awaitable[T]) -> T:
         """The next piece. Raises HTTPRequestTimeout."""
         task = asyncio.ensure_future(reading)
         try:
-            await asyncio.wait({task}, timeout=_FIRST_S)
+            await asyncio.wait({task}, timeout=self._silent_s)
             if not task.done():
-                raise web.HTTPRequestTimeout(text=f"nothing came for {_FIRST_S:g} s; send it again")
+                reason = f"nothing came for {self._silent_s:g} s; send it again"
+                raise web.HTTPRequestTimeout(text=reason)
             return task.result()
         finally:
             task.cancel()
@@ -108,10 +113,10 @@ class _Pace:
     def count(self, size: int) -> None:
         """`size` bytes have come. Raises HTTPRequestTimeout."""
         self._bytes += size
-        allowed_s = _FIRST_S + self._bytes / _SLOWEST_BYTES_S
-        if time.monotonic() - self._began > allowed_s:
+        allowed_s = FIRST_S + self._bytes / SLOWEST_BYTES_S
+        if self._clock() - self._began > allowed_s:
             raise web.HTTPRequestTimeout(
-                text=f"the body comes at less than {_SLOWEST_BYTES_S} bytes a second; send it again"
+                text=f"the body comes at less than {SLOWEST_BYTES_S} bytes a second; send it again"
             )
 
 
@@ -119,7 +124,7 @@ async def _next_part(reader: MultipartReader) -> MultipartReader | BodyPartReade
     return await reader.next()
 
 
-async def _save(part: BodyPartReader, file: IO[bytes], limit_mb: int, pace: _Pace) -> None:
+async def _save(part: BodyPartReader, file: IO[bytes], limit_mb: int, pace: Pace) -> None:
     size = 0
     try:
         while piece := await pace.next(part.read_chunk(_PIECE)):
@@ -135,7 +140,7 @@ async def _save(part: BodyPartReader, file: IO[bytes], limit_mb: int, pace: _Pac
         raise NoSpace("the disk has no room for the file; free some and send it again") from None
 
 
-async def _text(part: BodyPartReader, pace: _Pace) -> str:
+async def _text(part: BodyPartReader, pace: Pace) -> str:
     data = b""
     while piece := await pace.next(part.read_chunk(_MAX_FIELD)):
         data += piece

@@ -104,9 +104,9 @@ async def test_progress_rises_and_a_cancel_frees_the_box(
     bar = reading.locator("progress[value]")
     await bar.wait_for()
     shares = []
-    for _ in range(6):
+    for _ in range(4):
         shares.append(float(await bar.get_attribute("value") or 0))
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.25)
     assert shares == sorted(shares)
     assert 0 < shares[-1] < 1
     assert await reading.locator(".file-text").inner_text()

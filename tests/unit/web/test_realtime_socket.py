@@ -273,6 +273,12 @@ async def test_another_intent_is_refused(box: Box) -> None:
     assert "transcription" in (await answer.json())["error"]["message"]
 
 
+async def test_a_foreign_page_is_refused(box: Box) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await box.client.ws_connect(URL, headers={"Origin": "http://elsewhere.example"})
+    assert refused.value.status == 403
+
+
 async def test_a_stop_gives_the_texts_that_are_due(box: Box) -> None:
     socket = await connected(box, turn_detection=None)
     await append(socket, TALK.tobytes())

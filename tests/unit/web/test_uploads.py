@@ -8,13 +8,18 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 import numpy as np
 import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
+from agent.web.context import CONTEXT
+from agent.web.errors import errors_as_json
+from agent.web.form import SLOWEST_BYTES_S, Pace, receive_form
 from tests.fakes import fake_models, silence, tone
 from tests.unit.web.conftest import Box
 from tests.unit.web.test_http import TALK, form, post, wav
@@ -207,3 +212,43 @@ async def test_more_parts_than_a_form_needs_are_400(box: Box) -> None:
     status, body = await post(box, data)
     assert status == 400
     assert "64 parts" in body["error"]["message"]
+
+
+async def test_a_body_that_stops_is_ended() -> None:
+    with pytest.raises(web.HTTPRequestTimeout, match="Request Timeout"):
+        await Pace(silent_s=0.05).next(asyncio.sleep(60))
+
+
+def test_a_body_that_drips_is_ended_and_a_slow_one_is_not() -> None:
+    now = [0.0]
+    pace = Pace(clock=lambda: now[0])
+    for _ in range(100):  # an old mobile network
+        now[0] += 1
+        pace.count(SLOWEST_BYTES_S)
+    for _ in range(29):  # what was fast before leaves time for a pause
+        now[0] += 1
+        pace.count(0)
+    now[0] += 2
+    with pytest.raises(web.HTTPRequestTimeout):
+        pace.count(1)
+
+
+def full_disk() -> IO[bytes]:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this machine has no /dev/full")
+    return open("/dev/full", "wb")
+
+
+async def test_a_full_disk_is_507(box: Box) -> None:
+    async def take(request: web.Request) -> web.Response:
+        with full_disk() as file:
+            await receive_form(request, file)
+        return web.Response()
+
+    app = web.Application(middlewares=[errors_as_json])
+    app[CONTEXT] = box.client.server.app[CONTEXT]
+    app.router.add_post("/", take)
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.post("/", data=form(wav(LONG)))
+        assert answer.status == 507
+        assert (await answer.json())["error"]["code"] == "no_space"
