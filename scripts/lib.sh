@@ -96,3 +96,14 @@ add_microphone() {     # add_microphone VENV  (PyAudio has no wheels; without it
     "$python" -m pip install -qq --disable-pip-version-check -c constraints.txt "pyaudio>=0.2.14" >&2 || \
         say "PyAudio could not be installed; going on without a microphone of the box's own."
 }
+
+add_media() {          # add_media VENV  (PyAV: m4a, mp4, webm; without a wheel all else works)
+    local python=$1/bin/python tried=$1/.media
+    "$python" -c 'import av' 2>/dev/null && return 0
+    [ -e "$tried" ] && return 0   # asked once, not at every start
+    say "Installing PyAV for m4a, mp4 and webm"
+    "$python" -m pip install -qq --disable-pip-version-check --only-binary av -c constraints.txt "av>=12" >&2 || {
+        : > "$tried"
+        say "PyAV could not be installed; going on without m4a, mp4 and webm."
+    }
+}

@@ -158,7 +158,8 @@ class MediaReader:
         except soundfile.LibsndfileError as error:
             if error.code == _UNRECOGNISED_FORMAT:
                 raise MediaError(
-                    f"{self.path}: is not audio (wav, flac, mp3, ogg and opus are read)",
+                    f"{self.path}: is not audio (read are wav, flac, mp3, ogg and opus; with PyAV "
+                    "m4a, mp4 and webm too)",
                     code=NOT_AUDIO,
                 ) from None
             raise self._error("can't be decoded: ", error) from None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.audio.media import MediaReader
+from agent.audio.containers import Reader, open_media
+from agent.audio.media import open_media_file
 from agent.commands.common import FAILED, FINE, USAGE, complain, config_from, readable
 from agent.commands.output import FileResult, OutputFolder, render
 from agent.commands.progress import FileProgress
@@ -129,9 +130,9 @@ def _recognise(name: str, recogniser: Recogniser, progress: FileProgress) -> tup
     return result, lost
 
 
-def _open(name: str) -> MediaReader:
+def _open(name: str) -> Reader:
     with _stderr_muted():
-        return MediaReader(Path(name))
+        return open_media(Path(name), open_media_file(Path(name)))
 
 
 def _next(blocks: Iterator[Int16]) -> Int16 | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -31,6 +32,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MALFORMED_BODY = (ValueError, HttpProcessingError, web.RequestPayloadError)
 """What aiohttp raises while it reads a body that its client wrote wrongly."""
+_INTERNAL = "the agent failed; its log says why"
 _MEDIA_STATUS = {"not_audio": 415, "too_long": 413}
 _NOT_READY_RETRY_S = 5
 _KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
@@ -96,8 +98,16 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response(body, status=error.status, headers=kept)
     except Exception:  # noqa: BLE001 - a bug in one request must not show its inside to a client
         _log.exception("%s %s failed", request.method, request.path)
-        body = error_body("internal", "the agent failed; its log says why")
+        body = error_body("internal", _INTERNAL)
         return web.json_response(body, status=500)
+
+
+def error_event(request: web.Request, error: Exception) -> dict[str, Any]:
+    """A failure after the status of an answer has been sent, as its last event."""
+    if isinstance(error, AgentError):
+        return error_body(error.code, error.message)
+    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return error_body("internal", _INTERNAL)
 
 
 async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:

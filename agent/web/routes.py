@@ -9,11 +9,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+from agent.errors import UnknownModel
 from agent.protocols.openai import model_list
 from agent.web import microphone_routes, model_routes
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
+from agent.web.openapi import openapi
+from agent.web.realtime_socket import RealtimeConnection
 from agent.web.sign_in import sign_in_routes
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
@@ -47,7 +50,11 @@ def add_routes(app: web.Application) -> None:
             web.get("/api/v1/microphone", microphone_routes.show),
             web.post("/api/v1/microphone", microphone_routes.control),
             web.get("/v1/models", openai_models),
+            web.get("/v1/models/{model}", openai_model),
             web.post("/v1/audio/transcriptions", transcribe),
+            web.get("/v1/realtime", realtime),
+            web.get("/openapi.json", openapi),
+            web.get("/docs", docs),
             web.static("/static", STATIC),
             *sign_in_routes(),
         ]
@@ -59,6 +66,11 @@ async def root(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return await funasr(request)
     return web.FileResponse(STATIC / "index.html", headers=_ALWAYS_ASK)
+
+
+async def docs(request: web.Request) -> web.StreamResponse:
+    """The API's documentation."""
+    return web.FileResponse(STATIC / "docs.html", headers=_ALWAYS_ASK)
 
 
 async def funasr(request: web.Request) -> web.StreamResponse:
@@ -74,6 +86,11 @@ async def stream(request: web.Request) -> web.StreamResponse:
 async def events(request: web.Request) -> web.StreamResponse:
     """JSON events of the box."""
     return await EventsConnection(request, request.app[CONTEXT]).serve()
+
+
+async def realtime(request: web.Request) -> web.StreamResponse:
+    """OpenAI's realtime transcription."""
+    return await RealtimeConnection(request, request.app[CONTEXT]).serve()
 
 
 async def health(request: web.Request) -> web.Response:
@@ -106,10 +123,24 @@ async def status(request: web.Request) -> web.Response:
 
 async def openai_models(request: web.Request) -> web.Response:
     """Recognisers in OpenAI's shape."""
-    context = request.app[CONTEXT]
-    rows = context.status.models()
-    ids = [row["id"] for row in rows if row["id"] and row["role"].startswith("asr_")]
-    return _json(model_list(ids, int(context.started)))
+    return _json(model_list(_recognisers(request), int(request.app[CONTEXT].started)))
+
+
+async def openai_model(request: web.Request) -> web.Response:
+    """One of them."""
+    name = request.match_info["model"]
+    listed = model_list(_recognisers(request), int(request.app[CONTEXT].started))["data"]
+    entry = next((entry for entry in listed if entry["id"] == name), None)
+    if entry is None:
+        raise UnknownModel(f"{name!r} is not a model in use here; GET /v1/models lists them")
+    return _json(entry)
+
+
+def _recognisers(request: web.Request) -> list[str]:
+    """Ids of the recognisers in use, the one that reads files first."""
+    rows = request.app[CONTEXT].status.models()
+    found = {row["role"]: row["id"] for row in rows if row["id"]}
+    return [found[role] for role in ("asr_offline", "asr_online") if role in found]
 
 
 def _json(body: object, status: int = 200) -> web.Response:

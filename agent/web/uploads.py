@@ -4,36 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
+import os
+import time
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
-from agent.errors import Overloaded
-from agent.pipeline.files import transcribe_file
-from agent.protocols.openai import BadRequest, parse_fields, render
-from agent.types import FileTranscript, StreamOptions
+from agent.errors import NotReady, Overloaded
+from agent.pipeline.files import FileProgress, transcribe_file
+from agent.protocols.openai import TranscriptionRequest, parse_fields
+from agent.protocols.openai_replies import (
+    END_OF_EVENTS,
+    KEEP_ALIVE,
+    TextGrower,
+    delta_event,
+    done_event,
+    encode_event,
+    progress_event,
+    render,
+)
+from agent.types import FileTranscript, RecognitionMode, StreamOptions, Transcript
+from agent.web.connection import CONNECTIONS
 from agent.web.context import CONTEXT, WebContext
-from agent.web.errors import MALFORMED_BODY, TooLarge
+from agent.web.errors import error_event
+from agent.web.form import new_file, receive_form
+from agent.web.remarks import remarks_of
 
 T = TypeVar("T")
 
-_PIECE = 1 << 18
-_MAX_FIELD = 1 << 16
-_MAX_NAME = 200
-_LOOK_S = 0.5
+_LOOK_S = 0.25
 """How often a request that is being read is looked after."""
+_KEEP_ALIVE_S = 10.0
 _CLIENT_GONE = 408
-
+_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
 
 DECODERS: web.AppKey[asyncio.Semaphore] = web.AppKey("decoders", asyncio.Semaphore)
 """One permit for each file that may be read at a time, however it came (uploads.concurrent)."""
 
 
-async def transcribe(request: web.Request) -> web.Response:
+async def transcribe(request: web.Request) -> web.StreamResponse:
     """The handler. Raises Overloaded when the most files are being read already."""
     context, decoders = request.app[CONTEXT], request.app[DECODERS]
     if decoders.locked():
@@ -41,18 +57,13 @@ async def transcribe(request: web.Request) -> web.Response:
             f"{context.config.uploads.concurrent} files are being read, the most at a time "
             "(uploads.concurrent); try again later"
         )
-    async with decoders:
-        with tempfile.NamedTemporaryFile(prefix="funasr-agent-") as file:
-            fields, name = await _receive(request, context, file)
-            wanted = parse_fields(fields)
-            reading = read_upload(context, Path(file.name), wanted.options, name)
-            read = await _while_connected(request, reading)
-    if read is None:
-        return web.Response(status=_CLIENT_GONE)
-    body, content_type = render(read, wanted.response_format)
-    if isinstance(body, str):
-        return web.Response(text=body, content_type=content_type)
-    return web.json_response(body, dumps=partial(json.dumps, ensure_ascii=False))
+    upload = Upload(request)
+    request.app[CONNECTIONS].add(upload)
+    try:
+        async with decoders:
+            return await upload.serve()
+    finally:
+        request.app[CONNECTIONS].discard(upload)
 
 
 async def read_upload(
@@ -68,64 +79,159 @@ async def read_upload(
     )
 
 
-async def _while_connected(request: web.Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`; None, with the work given up, when the client has gone."""
-    task = asyncio.create_task(work, name="upload")
-    try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_S)
-            if not task.done() and (request.transport is None or request.transport.is_closing()):
+class Upload:
+    """One file on its way; the application stops it like an open socket."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._context = request.app[CONTEXT]
+        self._task: asyncio.Task[Any] | None = None
+        self._stopping = False
+        self._progress = FileProgress()
+        self._said: asyncio.Queue[Transcript] = asyncio.Queue(1)
+        """A final that waits to be sent; a slow client slows reading."""
+
+    async def stop(self) -> None:
+        """The agent stops: the file is not read to its end."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def serve(self) -> web.StreamResponse:
+        """Receive the file, read it, answer."""
+        with new_file(self._context.config.state_dir) as file:
+            form = await self._while_wanted(receive_form(self._request, file))
+            if form is None:
+                return web.Response(status=_CLIENT_GONE)
+            wanted = parse_fields(form.fields)
+            remarks = await self._remarks(wanted.options)
+            path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+            reading = transcribe_file(
+                self._context.service,
+                path,
+                wanted.options,
+                name=form.name or "the file",
+                progress=self._progress,
+                on_final=self._said.put if wanted.stream else None,
+                max_duration_s=self._context.config.uploads.max_duration_s,
+            )
+            if wanted.stream:
+                return await self._stream(reading, wanted, remarks)
+            read = await self._while_wanted(reading)
+        if read is None:
+            return web.Response(status=_CLIENT_GONE)
+        return _answer(read, wanted, remarks)
+
+    async def _remarks(self, options: StreamOptions) -> tuple[str, ...]:
+        models = self._context.service.models
+        if models is None or not options.hotwords:
+            return ()
+        return await asyncio.to_thread(remarks_of, models, options, RecognitionMode.OFFLINE)
+
+    async def _while_wanted(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The result of `work`; None, with the work given up, when the client has gone."""
+        self._task = task = asyncio.create_task(work, name="upload")
+        try:
+            if self._stopping:
+                task.cancel()
+            while not task.done():
+                await asyncio.wait({task}, timeout=_LOOK_S)
+                if not task.done() and self._is_gone():
+                    return None
+            self._raise_if_stopped(task)
+            return task.result()
+        finally:
+            await _ended(task)
+
+    async def _stream(
+        self,
+        reading: Coroutine[Any, Any, FileTranscript],
+        wanted: TranscriptionRequest,
+        remarks: tuple[str, ...],
+    ) -> web.StreamResponse:
+        """Server-sent events. What fails before the first of them is an answer of its own."""
+        self._task = task = asyncio.create_task(reading, name="upload")
+        response = web.StreamResponse(headers=_STREAM_HEADERS)
+        try:
+            while not task.done() and not self._progress.position_s and not self._is_gone():
+                await asyncio.wait({task}, timeout=_LOOK_S / 10)
+            if self._is_gone():
+                return web.Response(status=_CLIENT_GONE)
+            if task.done() and (self._stopping or task.exception() is not None):
+                self._raise_if_stopped(task)
+                task.result()
+            await response.prepare(self._request)
+            await self._send_events(task, response, wanted, remarks)
+        except ConnectionError:
+            pass  # the client has gone: nobody is left to be told
+        finally:
+            await _ended(task)
+        return response
+
+    async def _send_events(
+        self,
+        task: asyncio.Task[FileTranscript],
+        response: web.StreamResponse,
+        wanted: TranscriptionRequest,
+        remarks: tuple[str, ...],
+    ) -> None:
+        grower, written = TextGrower(), time.monotonic()
+        wait_s = _LOOK_S if wanted.progress else _KEEP_ALIVE_S
+        while not task.done() or not self._said.empty():
+            said = await self._next_final(task)
+            if said is not None:
+                await response.write(encode_event(delta_event(grower.add(said.text))))
+            if time.monotonic() - written >= wait_s:
+                written = time.monotonic()
+                alive = encode_event(self._position()) if wanted.progress else KEEP_ALIVE
+                await response.write(alive)
+            if self._is_gone():
+                return
+        try:
+            self._raise_if_stopped(task)
+            last = encode_event(done_event(task.result(), wanted, remarks))
+        except Exception as error:  # noqa: BLE001 - the status has been sent, the error goes here
+            await response.write(encode_event(error_event(self._request, error)))
+            return
+        if wanted.progress:
+            await response.write(encode_event(self._position()))
+        await response.write(last + END_OF_EVENTS)
+        await response.write_eof()
+
+    async def _next_final(self, task: asyncio.Task[FileTranscript]) -> Transcript | None:
+        """The next final; None when none came for a moment, or the reading has ended."""
+        if self._said.empty():
+            getting = asyncio.ensure_future(self._said.get())
+            await asyncio.wait(
+                {getting, task}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not getting.done():
+                getting.cancel()
                 return None
-        return task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+            return getting.result()
+        return self._said.get_nowait()
+
+    def _position(self) -> dict[str, Any]:
+        return progress_event(self._progress.position_s, self._progress.duration_s)
+
+    def _is_gone(self) -> bool:
+        return self._request.transport is None or self._request.transport.is_closing()
+
+    def _raise_if_stopped(self, task: asyncio.Task[Any]) -> None:
+        if self._stopping and task.cancelled():
+            raise NotReady("the agent is stopping; send the file again when it has started")
 
 
-async def _receive(
-    request: web.Request, context: WebContext, file: IO[bytes]
-) -> tuple[dict[str, str], str]:
-    """Write the part `file` to `file`; the other parts as texts, and the file's name."""
-    if not request.content_type.startswith("multipart/"):
-        raise BadRequest("send multipart/form-data with a part named file")
-    limit_mb = context.config.uploads.max_mb
-    if request.content_length is not None and request.content_length > (limit_mb + 1) * 2**20:
-        raise TooLarge(f"the file is larger than {limit_mb} MB (uploads.max_mb)")
-    fields: dict[str, str] = {}
-    name: str | None = None
-    try:
-        reader = await request.multipart()
-        while (part := await reader.next()) is not None:
-            if not isinstance(part, BodyPartReader):
-                raise BadRequest("nested multipart is not taken")
-            if part.name == "file":
-                if name is not None:
-                    raise BadRequest("there are two parts named file; send one file a request")
-                name = Path(part.filename or "").name[:_MAX_NAME]
-                await _save(part, file, limit_mb)
-            elif part.name:
-                fields[part.name] = await _text(part)
-    except MALFORMED_BODY as error:
-        raise BadRequest(f"the multipart body is malformed: {error}") from None
-    if name is None:
-        raise BadRequest("there is no part named file")
-    return fields, name
+def _answer(
+    read: FileTranscript, wanted: TranscriptionRequest, remarks: tuple[str, ...]
+) -> web.Response:
+    body, content_type = render(read, wanted, remarks)
+    if isinstance(body, str):
+        return web.Response(text=body, content_type=content_type)
+    return web.json_response(body, dumps=partial(json.dumps, ensure_ascii=False))
 
 
-async def _save(part: BodyPartReader, file: IO[bytes], limit_mb: int) -> None:
-    size = 0
-    while piece := await part.read_chunk(_PIECE):
-        size += len(piece)
-        if size > limit_mb * 2**20:
-            raise TooLarge(f"the file is larger than {limit_mb} MB (uploads.max_mb)")
-        await asyncio.to_thread(file.write, piece)
-    await asyncio.to_thread(file.flush)
-
-
-async def _text(part: BodyPartReader) -> str:
-    data = b""
-    while piece := await part.read_chunk(_MAX_FIELD):
-        data += piece
-        if len(data) > _MAX_FIELD:
-            raise BadRequest(f"the field {part.name} is longer than {_MAX_FIELD} bytes")
-    return data.decode("utf-8", errors="replace")
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Give up a task, and wait until all that it holds is free."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -49,6 +49,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soundfile": ("audio/",),
     "soxr": ("audio/",),
     "pyaudio": ("audio/microphone.py",),
+    "av": ("audio/containers.py",),
     "aiohttp": ("web/", "app.py", "doctor/remote.py"),
     "torch": (),
     "funasr": (),
