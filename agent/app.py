@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
+import os
 import signal
+import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from aiohttp import web
 
-from agent.assembly import model_store, session_settings
+from agent.assembly import engine_settings, model_store, session_settings, stream_limits
 from agent.audio.media import MediaReader
 from agent.config import Config
 from agent.errors import AgentError, StoreBusy
+from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
 from agent.ops.logs import set_up_logging
 from agent.ops.metrics import Metrics
+from agent.ops.reload import ReadConfig, Reloader
+from agent.ops.signs import AgentSigns
 from agent.ops.status import AgentStatus
-from agent.pipeline.admission import LoadLimits
+from agent.ops.supervisor import Supervisor
+from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
-from agent.pipeline.service import Limits, TranscriptionService
+from agent.pipeline.service import TranscriptionService
 from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
@@ -47,34 +55,69 @@ CANARY_MS = 3000
 """Longest part of a golden clip that the canary decodes."""
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Raises ConfigError when a port is taken."""
+def run(config: Config, read: ReadConfig) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. SIGHUP reads the configuration again by
+    `read`. Raises ConfigError when a port is taken."""
     set_up_logging(config.logging)
-    return asyncio.run(_serve(config))
+    # A watchdog's SIGABRT leaves the place of every thread in the log.
+    faulthandler.enable()
+    return asyncio.run(_serve(LiveConfig(config), read))
 
 
-async def _serve(config: Config) -> int:
-    agent = Agent(config)
+async def _serve(live: LiveConfig, read: ReadConfig) -> int:
+    notifier = Notifier.from_environment(os.environ)
+    agent = Agent(live, inherited_sockets(os.environ, os.getpid()))
+    supervisor = Supervisor(notifier, watchdog_period_s(os.environ, os.getpid()), agent.signs())
+    reloader = Reloader(live, read, agent.apply, notifier, lambda: supervisor.is_ready)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    had_terminal = _has_terminal()
+
+    def hang_up() -> None:
+        if had_terminal and not _has_terminal():
+            stop.set()  # its window was closed
+        else:
+            agent.spawn("reload", _reload(reloader))
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
+        agent.spawn("supervisor", supervisor.run())
         for address in await agent.start():
             _log.info("open %s", address)
             print(f"funasr-agent: open {address}", flush=True)
         await stop.wait()
         _log.info("stopping: finals of open streams are flushed")
     finally:
+        notifier.stopping()
+        notifier.status("Stopping: open streams get their finals")
         await agent.stop()
+        notifier.close()
     return 0
+
+
+async def _reload(reloader: Reloader) -> None:
+    await reloader.reload()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class Agent:
     """The running daemon. `start` opens the listeners first and loads the models behind them."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, live: LiveConfig, sockets: Sequence[socket.socket] = ()) -> None:
+        """`sockets`: listening ones that were handed to this process; each listener of the
+        configuration whose address one of them has is served there."""
+        config = live.current
+        self._live = live
+        self._sockets = sockets
         self.hub = Hub(config.events.history, config.events.client_queue)
         self.metrics = Metrics()
         inference, stream = config.inference, config.stream
@@ -85,37 +128,34 @@ class Agent:
             batch=inference.batch_hops,
         )
         self._offline = Lane("offline", inference.queue, nice=inference.offline_nice)
-        load = LoadLimits(stream.max_load, stream.late_ms, stream.final_late_ms, stream.degrade)
         self.service = TranscriptionService(
             self._online,
             self._offline,
             self.hub,
-            Limits(stream.max_sessions, stream.buffer_ms, load),
+            stream_limits(config),
             session_settings(config),
             describe,
             self.metrics,
         )
-        self.streams = StreamRegistry(
-            self.service, config.stream.resume_s, config.stream.resume_events
-        )
+        self.streams = StreamRegistry(self.service, stream.resume_s, stream.resume_events)
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
         store = model_store(config, beside_streams=True)
         self.keeper = ModelKeeper(
             store, self.service, self._sing, self._models_changed, self._hold_store
         )
-        self.status = AgentStatus(config, self.service, self._canary, self.metrics, store)
+        self.status = AgentStatus(live, self.service, self._canary, self.metrics, store)
         self._held = ExitStack()
         self._holds_store = False
         self._runner: web.AppRunner | None = None
         self._socket: Path | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> list[str]:
         """Open the listeners, begin to load the models; the addresses to open."""
         self._online.start()
         self._offline.start()
         context = WebContext(
-            config=self._config,
+            live=self._live,
             service=self.service,
             streams=self.streams,
             hub=self.hub,
@@ -125,12 +165,12 @@ class Agent:
         )
         self._runner = web.AppRunner(build_application(context), access_log=None)
         await self._runner.setup()
-        addresses = await open_listeners(self._runner, self._config)
-        self._socket = await open_local_socket(self._runner, self._config)
+        addresses = await open_listeners(self._runner, self._live.current, self._sockets)
+        self._socket = await open_local_socket(self._runner, self._live.current)
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
-        self._spawn("models", self._load_and_watch())
-        self._spawn("health", self._tell_health())
+        self.spawn("models", self._load_and_watch())
+        self.spawn("health", self._tell_health())
         return addresses
 
     async def stop(self) -> None:
@@ -142,24 +182,43 @@ class Agent:
         self.keeper.store.abort()
         if self._runner is not None:
             await self._runner.cleanup()
-        await self.service.stop(self._config.shutdown.timeout_s)
+        await self.service.stop(self._live.current.shutdown.timeout_s)
         await self.streams.stop()
-        for task in self._tasks:
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for lane in (self._online, self._offline):
             await lane.close(LANE_STOP_S)
         self._held.close()
 
-    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def signs(self) -> AgentSigns:
+        """What a supervisor looks at."""
+        return AgentSigns(self.status, self.service, self.keeper, self._live)
+
+    def apply(self, config: Config) -> None:
+        """Hand the live keys of a configuration to the parts that hold them; open streams keep
+        what they have. Raises ModelError, with nothing changed, for settings that the VAD in use
+        can't take."""
+        self.keeper.tune_vad(engine_settings(config)["vad"].vad)
+        before = self.service.settings
+        settings = replace(before, pre_roll_ms=config.recognition.pre_roll_ms)
+        self.service.limit(stream_limits(config), settings)
+        self.streams.keep(config.stream.resume_s, config.stream.resume_events)
+        self._canary.period_s = config.health.canary_s
+        set_up_logging(config.logging)
+
+    def spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Run `work` until it ends or the agent stops; its failure is logged by name."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_tell_failure)
-        self._tasks.append(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _hold_store(self) -> None:
         """Keep other processes from changing the store. Raises StoreBusy, AgentError."""
         if not self._holds_store:
-            self._held.enter_context(StoreLock(self._config.state_dir))
+            self._held.enter_context(StoreLock(self._live.current.state_dir))
             self._holds_store = True
 
     async def _await_store(self) -> None:

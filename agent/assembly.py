@@ -10,6 +10,8 @@ from agent.engine.base import EngineSettings
 from agent.engine.itn import InverseNormalizer
 from agent.engine.session import SessionSettings
 from agent.errors import ConfigError, ConfigProblem, ModelError
+from agent.pipeline.admission import LoadLimits
+from agent.pipeline.service import Limits
 from agent.store.roles import Role
 from agent.store.store import ModelStore, StoreSettings
 from agent.store.trial import TrialRunner
@@ -69,6 +71,13 @@ def engine_settings(config: Config) -> dict[Role, EngineSettings]:
         "asr_offline": offline,
         "punctuation": offline,
     }
+
+
+def stream_limits(config: Config) -> Limits:
+    """Bounds of the live streams."""
+    stream = config.stream
+    load = LoadLimits(stream.max_load, stream.late_ms, stream.final_late_ms, stream.degrade)
+    return Limits(stream.max_sessions, stream.buffer_ms, load)
 
 
 def session_settings(config: Config) -> SessionSettings:

@@ -221,7 +221,9 @@ class Logging(Section):
         "info", description="least severe message that is logged"
     )
     format: Literal["auto", "text", "ecs"] = Field(
-        "auto", description="ecs: JSON lines for Filebeat; auto: text on a terminal, else ecs"
+        "auto",
+        description="ecs: JSON lines for Filebeat; auto: text on a terminal or in the journal, "
+        "else ecs",
     )
 
 

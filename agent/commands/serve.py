@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from agent.commands.common import config_from
 
@@ -13,4 +14,4 @@ def serve(args: argparse.Namespace) -> int:
     # A bad configuration is told without waiting for the daemon's imports.
     from agent.app import run
 
-    return run(config)
+    return run(config, partial(config_from, args))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class ModelFiles(Protocol):
@@ -22,6 +22,15 @@ class ModelFiles(Protocol):
 
     def graph(self, role: str) -> bytes:
         """Bytes of a graph of the chosen variant: `model`, `decoder`, `model_eb`."""
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A model whose settings can be changed while it serves."""
+
+    def tuned(self, overrides: Mapping[str, Any]) -> Any:
+        """The same model with other settings; streams that are open keep theirs. Raises ModelError
+        for settings that do not fit it."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Canary:
     ) -> None:
         self._online = online
         self._offline = offline
-        self._period_s = period_s
+        self.period_s = period_s
+        """From one run to the next, seconds."""
         self._clock = clock
         self._last_success: float | None = None
         self._clip: Int16 = np.zeros(0, np.int16)
@@ -59,7 +60,7 @@ class Canary:
         """Decode the last clip that was decoded, every period until cancelled; a failure is logged
         and kept."""
         while True:
-            await asyncio.sleep(self._period_s)
+            await asyncio.sleep(self.period_s)
             current = models()
             if current is None:
                 continue

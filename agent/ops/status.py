@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from agent import __version__
-from agent.config import Config
+from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
@@ -35,13 +35,13 @@ class AgentStatus:
 
     def __init__(
         self,
-        config: Config,
+        live: LiveConfig,
         service: TranscriptionService,
         canary: Canary,
         metrics: Metrics,
         store: ModelStore,
     ) -> None:
-        self._config = config
+        self._live = live
         self._service = service
         self._canary = canary
         self._metrics = metrics
@@ -57,6 +57,7 @@ class AgentStatus:
                 self._lanes_check,
                 self._load_check,
                 self._canary_check,
+                self._config_check,
             ]
         )
         self._add_gauges()
@@ -84,17 +85,17 @@ class AgentStatus:
 
     def can_transcribe(self) -> bool:
         """Whether a stream that starts now would be recognised."""
-        return self._service.models is not None and self._stuck_lane() is None
+        return self._service.models is not None and self.stuck_lane() is None
 
     def ready(self) -> bool:
         """Whether a canary has been decoded by the models in use, recently."""
         age = self._canary.age_s
-        fresh = age is not None and age <= self._config.health.canary_max_age_s
+        fresh = age is not None and age <= self._live.current.health.canary_max_age_s
         return self.can_transcribe() and fresh and not self._canary.failure
 
     def live(self) -> bool:
         """Whether the process works: no lane is stuck."""
-        return self._stuck_lane() is None
+        return self.stuck_lane() is None
 
     def status(self) -> dict[str, Any]:
         """Body of /api/v1/status."""
@@ -108,7 +109,7 @@ class AgentStatus:
             "itn": self._itn(),
             "sessions": {
                 "open": self._service.sessions,
-                "most": self._config.stream.max_sessions,
+                "most": self._live.current.stream.max_sessions,
             },
             "load": self._service.load.to_json(),
             "hardware": hardware(),
@@ -158,11 +159,12 @@ class AgentStatus:
         """Body and content type of /metrics."""
         return self._metrics.render(accept)
 
-    def _stuck_lane(self) -> str | None:
-        limit = self._config.inference.job_limit_s
+    def stuck_lane(self) -> str | None:
+        """Which lane has not answered within `inference.job_limit_s`, in words."""
+        limit = self._live.current.inference.job_limit_s
         for lane in (self._service.online, self._service.offline):
-            if lane.age_s > limit:
-                return f"the {lane.name} lane has been at one job for {lane.age_s:.0f} s"
+            if lane.silent_s > limit:
+                return f"the {lane.name} lane has not answered for {lane.silent_s:.0f} s"
         return None
 
     def _models_check(self) -> Sequence[tuple[str, Finding]]:
@@ -197,7 +199,7 @@ class AgentStatus:
         return [("model_store", Finding(Status.OK, "no model is known to be damaged or slow"))]
 
     def _lanes_check(self) -> Sequence[tuple[str, Finding]]:
-        stuck = self._stuck_lane()
+        stuck = self.stuck_lane()
         if stuck is not None:
             return [("inference", Finding(Status.FAILING, stuck))]
         return [("inference", Finding(Status.OK, "both lanes answer"))]
@@ -212,7 +214,7 @@ class AgentStatus:
     def _canary_check(self) -> Sequence[tuple[str, Finding]]:
         if self._service.models is None:
             return []
-        age, limit = self._canary.age_s, self._config.health.canary_max_age_s
+        age, limit = self._canary.age_s, self._live.current.health.canary_max_age_s
         if self._canary.failure:
             finding = Finding(Status.FAILING, f"the canary failed: {self._canary.failure}")
         elif age is None:
@@ -222,6 +224,17 @@ class AgentStatus:
         else:
             finding = Finding(Status.OK, "a canary was decoded recently")
         return [("canary", finding)]
+
+    def _config_check(self) -> Sequence[tuple[str, Finding]]:
+        live = self._live
+        finding = Finding(Status.OK, "as its sources say")
+        if live.refusal:
+            reason = f"the last reload was refused, the one before it is in force: {live.refusal}"
+            finding = Finding(Status.DEGRADED, reason)
+        elif live.restart:
+            keys = ", ".join(live.restart)
+            finding = Finding(Status.OK, f"a restart is needed for the new values of {keys}")
+        return [("configuration", finding)]
 
     def _sharing(self) -> float:
         totals = self._service.online.totals

@@ -13,7 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -230,6 +232,7 @@ class Crew:
 
     def _work(self, worker: _Worker) -> None:
         self._here.worker = worker
+        _name_thread(worker.name)
         _give_way(self._nice)
         while True:
             worker.wait()
@@ -324,11 +327,19 @@ def _run_all(batch: list[_Request]) -> None:
             _run_all([request])
 
 
+def _name_thread(name: str) -> None:
+    """Name the calling thread for `top -H` and debuggers, where the system can."""
+    with suppress(OSError):
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+
+
 def _give_way(nice: int) -> None:
     """Lower the priority of the calling thread, where the system can."""
     if not nice or not hasattr(os, "setpriority"):
         return
+    thread = threading.get_native_id()
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        lower = os.getpriority(os.PRIO_PROCESS, thread) + nice
+        os.setpriority(os.PRIO_PROCESS, thread, lower)  # beyond the lowest counts as the lowest
     except OSError as error:
         _log.warning("a lane's priority can't be lowered: %s", error)

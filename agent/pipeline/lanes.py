@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import time
@@ -40,6 +41,8 @@ class Lane:
         self._crew = Crew(name, workers, batch, clock, nice)
         self._slots = asyncio.Semaphore(queue)
         self._waiting = 0
+        self._clock = clock
+        self._moved_at = clock()
         self._started = self._closed = False
 
     def start(self) -> None:
@@ -68,6 +71,13 @@ class Lane:
         return self._crew.age_s
 
     @property
+    def silent_s(self) -> float:
+        """Seconds without an answer: the age of the oldest job at work, or the time since a job
+        ended while others wait. Used on the loop."""
+        stalled = self._clock() - self._moved_at if self._waiting else 0.0
+        return max(self.age_s, stalled)
+
+    @property
     def totals(self) -> CrewTotals:
         """The work done so far."""
         return self._crew.totals
@@ -79,12 +89,15 @@ class Lane:
                 raise NotReady(f"the {self.name} lane has ended: the agent is stopping")
             loop = asyncio.get_running_loop()
             future: asyncio.Future[T] = loop.create_future()
+            if not self._waiting:
+                self._moved_at = self._clock()
             self._waiting += 1
             try:
                 self._crew.submit(_Job(job, future, loop).execute, urgent=urgent)
                 return await future
             finally:
                 self._waiting -= 1
+                self._moved_at = self._clock()
 
     @property
     def together(self) -> Together:
@@ -138,6 +151,7 @@ class _Job:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._call = call
+        self._context = contextvars.copy_context()
         self._future = future
         self._loop = loop
 
@@ -145,7 +159,7 @@ class _Job:
         if self._future.cancelled():
             return
         try:
-            result, error = self._call(), None
+            result, error = self._context.run(self._call), None
         except Exception as raised:  # noqa: BLE001 - a job's failure belongs to its caller
             result, error = None, raised
         try:

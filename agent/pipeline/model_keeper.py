@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, TypeVar
 
 import psutil
 
+from agent.engine.base import Tunable
 from agent.errors import AgentError, ModelError, ModelInUse, ModelLoadError, StoreBusy
 from agent.pipeline.service import TranscriptionService
 from agent.store.checkup import ModelCheckup
@@ -59,6 +60,9 @@ class ModelKeeper:
         self._busy = ""
         self._loaded: LoadedModels | None = None
         self._problem = ""
+        self._ready: ModelSet | None = None
+        self._problems: tuple[str, ...] = ()
+        self._vad_settings: Mapping[str, Any] | None = None
 
     @property
     def loaded(self) -> LoadedModels | None:
@@ -127,6 +131,18 @@ class ModelKeeper:
         await self._tell()
         return checkups
 
+    def tune_vad(self, overrides: Mapping[str, Any]) -> None:
+        """Cut the speech of new streams by these settings (FunASR's names), also after a switch.
+
+        Raises ModelError, and changes nothing, when the VAD in use can't take them.
+        """
+        if overrides == self._vad_settings:
+            return
+        if self._loaded is not None and self._ready is not None:
+            loaded = self._use(self._loaded, self._ready, overrides)
+            self._changed(Serving(loaded, "", self._problems))
+        self._vad_settings = overrides
+
     async def _change(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         if self._busy:
             raise StoreBusy(f"the agent is {self._busy}; try again when it has finished")
@@ -170,14 +186,29 @@ class ModelKeeper:
     async def _serve(self, loaded: LoadedModels, models: ModelSet) -> None:
         ready = await self._service.prepare(models)
         problems = await asyncio.to_thread(self._store_problems)
-        # In one step of the loop: whoever finds the agent ready finds its models named, too.
-        self._loaded, self._problem = loaded, ""
-        self._service.use(ready)
+        self._ready, self._problem, self._problems = ready, "", problems
+        try:
+            loaded = self._use(loaded, ready, self._vad_settings)
+        except ModelError as error:
+            _log.error("the VAD serves with the settings that it was loaded with: %s", error)
+            loaded = self._use(loaded, ready, None)
         self._changed(Serving(loaded, "", problems))
+
+    def _use(
+        self, loaded: LoadedModels, ready: ModelSet, overrides: Mapping[str, Any] | None
+    ) -> LoadedModels:
+        """In one step of the loop: whoever finds the agent ready finds its models named, too."""
+        if overrides is not None and isinstance(ready.vad, Tunable):
+            ready = replace(ready, vad=ready.vad.tuned(overrides))
+            role = replace(loaded.roles["vad"], model=ready.vad)
+            loaded = LoadedModels({**loaded.roles, "vad": role}, loaded.failures)
+        self._loaded = loaded
+        self._service.use(ready)
+        return loaded
 
     async def _refuse(self, loaded: LoadedModels, reason: str) -> None:
         _log.error("nothing can be transcribed: %s", reason)
-        self._loaded, self._problem = loaded, reason
+        self._loaded, self._problem, self._ready = loaded, reason, None
         self._service.unavailable(f"no usable model: {reason}")
         await self._tell()
 

@@ -28,6 +28,10 @@ class StreamRegistry:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def keep(self, resume_s: float, keep_events: int) -> None:
+        """Other bounds: how long a cut stream waits, and how many events a new one keeps."""
+        self._resume_s, self._keep_events = resume_s, keep_events
+
     async def start(self, options: StreamOptions, *, source: str = "page") -> ResumableStream:
         """A new stream. Raises Overloaded and NotReady as the service does."""
         live = await self._service.open(options, source=source)
@@ -60,7 +64,8 @@ class StreamRegistry:
 
     async def _expire(self, stream: ResumableStream) -> None:
         await asyncio.sleep(self._resume_s)
-        _log.info("stream %s was not resumed within %g s", stream.session_id, self._resume_s)
+        said = {"session_id": stream.session_id}
+        _log.info("the stream was not resumed within %g s", self._resume_s, extra=said)
         await stream.finish()
         await stream.wait_finished()
         self._expiring.pop(stream.resume_id, None)

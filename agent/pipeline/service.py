@@ -97,6 +97,11 @@ class TranscriptionService:
         """Serve new streams with `models`; open streams finish on theirs."""
         self._models = timed(models, self.observer, self.online.work_time)
 
+    def limit(self, limits: Limits, settings: SessionSettings) -> None:
+        """Other bounds, and other settings for the streams that are opened from now on."""
+        self._limits, self.settings = limits, settings
+        self.load.limits = limits.load
+
     def unavailable(self, reason: str) -> None:
         """Refuse new streams, saying why."""
         self._models, self._not_ready = None, reason
@@ -126,6 +131,8 @@ class TranscriptionService:
         if stream.degraded:
             opened["degraded"] = list(stream.degraded)
         self.hub.publish("session_opened", opened)
+        said = {"session_id": stream.session_id}
+        _log.info("stream opened: %s, mode %s", source, stream.mode.value, extra=said)
         return stream
 
     def judge_load(self) -> Step:
@@ -146,6 +153,8 @@ class TranscriptionService:
         """Called by a stream when its work has ended."""
         if self._streams.pop(stream.session_id, None) is not None:
             self.load.closed(stream.session_id)
+            said = {"session_id": stream.session_id}
+            _log.info("stream closed: %s", stream.source, extra=said)
             self.hub.publish(
                 "session_closed", {"session_id": stream.session_id, "source": stream.source}
             )

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from agent.audio.convert import Resampler
 from agent.engine.session import Session, SessionOutput, SessionSettings
 from agent.errors import StreamFailed
+from agent.log_context import SESSION
 from agent.pipeline.admission import LoadMeter
 from agent.pipeline.buffers import AudioBatch, AudioBuffer, EventBuffer, partial_key
 from agent.pipeline.hub import Hub
@@ -125,6 +126,7 @@ class LiveStream:
             yield event
 
     async def _run(self, work: _Work) -> None:
+        SESSION.set(self.session_id)
         finals = asyncio.create_task(self._finals(work), name=f"finals-{self.session_id}")
         try:
             await self._pump(work)
@@ -199,7 +201,7 @@ class LiveStream:
         if self._failure is not None:
             return
         self._service.observer.stream_failed()
-        _log.error("stream %s failed", self.session_id, exc_info=error)
+        _log.error("the stream failed", exc_info=error, extra={"session_id": self.session_id})
         reason = f"{type(error).__name__}: {error}"
         self._failure = StreamFailed(f"recognition failed ({reason}); start the stream again")
         self._input.fail()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from agent.config import Config
+from agent.live_config import LiveConfig
 from agent.pipeline.hub import Hub
 from agent.pipeline.model_keeper import ModelKeeper
 from agent.pipeline.resume import StreamRegistry
@@ -43,7 +44,7 @@ class StatusSource(Protocol):
 class WebContext:
     """The parts that handlers use."""
 
-    config: Config
+    live: LiveConfig
     service: TranscriptionService
     streams: StreamRegistry
     hub: Hub
@@ -51,6 +52,11 @@ class WebContext:
     keeper: ModelKeeper
     started: float
     """UNIX time of the start."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.live.current
 
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)

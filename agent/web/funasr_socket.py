@@ -10,6 +10,7 @@ from typing import IO
 from aiohttp import WSCloseCode
 
 from agent.errors import AgentError, ProtocolError, StreamFailed
+from agent.log_context import SESSION
 from agent.pipeline.service import LiveStream
 from agent.protocols.funasr_ws import Audio, Begin, End, FileBytes, FunasrReader, FunasrWriter
 from agent.types import StreamEvent, StreamFinished
@@ -83,6 +84,7 @@ class FunasrConnection(Connection):
             self._file = await asyncio.to_thread(tempfile.NamedTemporaryFile)
             return
         self._stream = await self.context.service.open(options, source="funasr")
+        SESSION.set(self._stream.session_id)
         self._writer.mode = self._stream.mode
         await tell_remarks(self.context, self._stream.session_id, options, self._stream.mode)
         self._sender = asyncio.create_task(self._send_events(self._stream), name="funasr-sender")

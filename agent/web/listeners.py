@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -30,18 +31,16 @@ _REASONS = {
 }
 
 
-async def open_listeners(runner: web.AppRunner, config: Config) -> list[str]:
-    """Open all; their addresses. Raises ConfigError naming the keys that change what failed."""
+async def open_listeners(
+    runner: web.AppRunner, config: Config, inherited: Sequence[socket.socket] = ()
+) -> list[str]:
+    """Open all; their addresses. Where an inherited listening socket has a listener's address, it
+    is used. Raises ConfigError naming the keys that change what failed."""
     problems: list[ConfigProblem] = []
     addresses: list[str] = []
     context = _tls_context(config) if any(item.tls for item in config.listen) else None
     for i, listener in enumerate(config.listen):
-        site = web.TCPSite(
-            runner,
-            listener.host,
-            listener.port,
-            ssl_context=context if listener.tls else None,
-        )
+        site = _site(runner, listener, context if listener.tls else None, inherited)
         try:
             await site.start()
         except OSError as error:
@@ -92,6 +91,21 @@ def _answers(path: Path) -> bool:
         return True
 
 
+def _site(
+    runner: web.AppRunner,
+    listener: Listener,
+    tls: ssl.SSLContext | None,
+    inherited: Sequence[socket.socket],
+) -> web.TCPSite | web.SockSite:
+    for candidate in inherited:
+        if candidate.family != socket.AF_UNIX and candidate.getsockname()[:2] == (
+            listener.host,
+            listener.port,
+        ):
+            return web.SockSite(runner, candidate, ssl_context=tls)
+    return web.TCPSite(runner, listener.host, listener.port, ssl_context=tls)
+
+
 def _problem(i: int, listener: Listener, error: OSError) -> ConfigProblem:
     reason = _REASONS.get(error.errno or 0, "can't be opened: " + (error.strerror or str(error)))
     of_host = error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror)
@@ -99,7 +113,7 @@ def _problem(i: int, listener: Listener, error: OSError) -> ConfigProblem:
     return ConfigProblem(key, reason.format(host=listener.host, port=listener.port))
 
 
-def _address(listener: Listener, site: web.TCPSite) -> str:
+def _address(listener: Listener, site: web.TCPSite | web.SockSite) -> str:
     server = site._server
     sockets = getattr(server, "sockets", None)
     port = sockets[0].getsockname()[1] if sockets else listener.port

@@ -20,7 +20,7 @@ async def tell_remarks(
         return ()
     found = await asyncio.to_thread(remarks_of, models, options, mode)
     for remark in found:
-        _log.info("stream %s: %s", session_id, remark)
+        _log.info("%s", remark, extra={"session_id": session_id})
     if found:
         context.hub.publish("remarks", {"session_id": session_id, "remarks": list(found)})
     return found

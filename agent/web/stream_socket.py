@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import WSCloseCode, web
 
 from agent.errors import AgentError, ProtocolError, StreamFailed
+from agent.log_context import SESSION
 from agent.pipeline.resume import ResumableStream
 from agent.protocols.events import (
     Ping,
@@ -77,6 +78,7 @@ class StreamConnection(Connection):
             raise ProtocolError("the stream has been started already")
         known = self.context.streams.resume(start.resume_id) if start.resume_id else None
         self._stream = known or await self.context.streams.start(start.options)
+        SESSION.set(self._stream.session_id)
         self._request.app[OWNERS][self._stream.resume_id] = self
         remarks: tuple[str, ...] = ()
         if known is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,8 +25,15 @@ class Daemon:
     """`funasr-agent serve` with its own state folder; ready when the `with` block begins."""
 
     def __init__(
-        self, state_dir: Path, *settings: str, ready: bool = True, listeners: int = 1
+        self,
+        state_dir: Path,
+        *settings: str,
+        ready: bool = True,
+        listeners: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment` is added to this process's own."""
+        self._environment = {**os.environ, **(environment or {})}
         self._state_dir = state_dir
         self._settings = settings
         self._wait_ready = ready
@@ -53,7 +62,11 @@ class Daemon:
             command += ["--set", setting]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, cwd=self._state_dir
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._state_dir,
+                env=self._environment,
             )
         try:
             self._await_listeners()

@@ -14,23 +14,25 @@ import agent
 
 PACKAGE = Path(agent.__file__).parent
 
-BASE = {"types", "errors", "stamps", "subtitles", "joining"}
+BASE = {"types", "errors", "stamps", "subtitles", "joining", "log_context"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "types": set(),
     "errors": set(),
+    "log_context": set(),
     "stamps": {"types"},
     "subtitles": {"types", "stamps"},
     "joining": set(),
     "config": {"errors"},
     "config_loader": {"errors", "config"},
+    "live_config": {"config"},
     "audio": BASE,
     "protocols": BASE,
     "engine": BASE,
     "store": BASE | {"engine"},
     "pipeline": BASE | {"config", "audio", "engine", "store", "protocols"},
-    "web": BASE | {"config", "audio", "engine", "store", "protocols", "pipeline"},
-    "ops": BASE | {"config", "audio", "engine", "store", "protocols", "pipeline"},
+    "web": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
+    "ops": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
     "runtimes": BASE | {"config"},
 }
 """Part -> parts that it may import (besides itself); parts not named here may import all."""

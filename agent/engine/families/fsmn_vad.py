@@ -6,6 +6,9 @@ out_cache0... Class 0 is silence by default.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from agent.engine import ort
@@ -31,9 +34,17 @@ _QUIETEST = 10 * np.log10(_LEVEL_FLOOR)
 class FsmnVad:
     """Voice activity detector (`agent.types.VadModel`)."""
 
-    def __init__(self, graph: ort.Graph, frontend: Frontend, parameters: VadParameters) -> None:
+    def __init__(
+        self,
+        graph: ort.Graph,
+        frontend: Frontend,
+        parameters: VadParameters,
+        published: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`published`: the parameters of its config.yaml, which `tuned` starts from."""
         self._graph = graph
         self._frontend = frontend
+        self._published = published or {}
         self.parameters = parameters
         self._caches = {
             name.removeprefix("in_"): tuple(tensor.size(axis) for axis in range(4))
@@ -58,6 +69,11 @@ class FsmnVad:
         """A fresh stream."""
         caches = {name: np.zeros(shape, np.float32) for name, shape in self._caches.items()}
         return FsmnVadStream(self._graph, self._frontend, self.parameters, caches)
+
+    def tuned(self, overrides: Mapping[str, Any]) -> FsmnVad:
+        """The same graph with other parameters (`agent.engine.base.Tunable`)."""
+        parameters = VadParameters.from_config(self._published, overrides)
+        return FsmnVad(self._graph, self._frontend, parameters, self._published)
 
 
 class FsmnVadStream:
@@ -149,4 +165,4 @@ def load(files: ModelFiles, settings: EngineSettings) -> FsmnVad:
         {"speech": ort.TensorSpec("float", (None, None, frontend.config.dim))},
         {"logits": ort.TensorSpec("float", (None, None, None))},
     )
-    return FsmnVad(graph, frontend, parameters)
+    return FsmnVad(graph, frontend, parameters, published)

@@ -14,6 +14,7 @@ from agent.engine.endpoint import VadParameters
 from agent.engine.itn import Grammar, InverseNormalizer
 from agent.engine.session import SessionSettings
 from agent.errors import ModelError
+from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
 from agent.ops.metrics import Metrics
 from agent.ops.status import AgentStatus
@@ -55,7 +56,7 @@ class Box:
             trials=self.trials,
             load_model=self.load_model,
         )
-        self.status = AgentStatus(Config(), self.service, self.canary, Metrics(), store)
+        self.status = AgentStatus(LiveConfig(Config()), self.service, self.canary, Metrics(), store)
         self.keeper = ModelKeeper(store, self.service, self.prove, self.status.serves)
 
     def verdict(self, asked: TrialRequest) -> TrialResult:

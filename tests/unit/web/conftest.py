@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from agent.config import Config
 from agent.engine.session import SessionSettings
+from agent.live_config import LiveConfig
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.model_keeper import ModelKeeper, Serving
@@ -66,7 +67,7 @@ class Box:
     """The application and the parts behind it."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        self.config = config
+        self.live = LiveConfig(config)
         self.status = FakeStatus()
         self.shipped, self.state = folder / "models", folder / "state"
         self.trials = FakeTrials()
@@ -104,7 +105,7 @@ class Box:
         self.online.start()
         self.offline.start()
         context = WebContext(
-            self.config,
+            self.live,
             self.service,
             self.streams,
             self.service.hub,
