@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent import __version__
-from scripts.image import boot_files, disk, emulation, initramfs, sbom, system
+from scripts.image import boot_files, disk, emulation, initramfs, jetson, sbom, stock, system
 from scripts.image.appliance import SETTINGS_FILE, SETTINGS_TEMPLATE
 from scripts.image.boards import BASE_MODULES, BASE_PACKAGES, BOARDS, Board
 from scripts.image.commands import missing, run, say
@@ -38,17 +38,20 @@ _EMULATOR = {"qemu-aarch64-static": "qemu-user-static", "update-binfmts": "binfm
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build; 0 when the image is there."""
-    args = _parser().parse_args(arguments)
-    if args.needs:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--needs" in words:
         native = platform.machine() == "aarch64"
         print(" ".join(missing(_PROGRAMS if native else {**_PROGRAMS, **_EMULATOR})))
         return 0
+    if words[:2] == ["--board", "jetson"]:
+        return jetson.main(words[2:])
+    if words[:2] == ["--board", "stock"]:
+        return stock.main(words[2:])
+    args = _parser().parse_args(words)
     if os.geteuid() != 0:
         print("build-image: a system tree needs root: sudo scripts/build-image", file=sys.stderr)
         return 1
     try:
-        if args.board == "jetson":
-            raise RuntimeError("a Jetson's image is NVIDIA's; see scripts/image/jetson --help")
         build(BOARDS[args.board], args)
     except (RuntimeError, OSError) as error:
         print(f"build-image: {error}", file=sys.stderr)
@@ -79,13 +82,13 @@ def build(board: Board, args: argparse.Namespace) -> Path:
     system.set_up(board, root, (ROOT / "config.yaml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="image-", dir=cache) as folder:
         scratch = Path(folder)
-        image = _assemble(board, root, output, scratch, step)
+        image = _assemble(board, root, output, scratch)
     _beside(board, root, image)
     step(f"{image}")
     return image
 
 
-def _assemble(board: Board, root: Path, output: Path, scratch: Path, step: object) -> Path:
+def _assemble(board: Board, root: Path, output: Path, scratch: Path) -> Path:
     version = system.kernel_version(root)
     overlay = (root / "etc/initramfs-tools/scripts/init-bottom/funasr-overlay").read_text()
     modules = (*BASE_MODULES, *board.modules)
@@ -120,9 +123,7 @@ def _beside(board: Board, root: Path, image: Path) -> None:
     image.with_suffix(".sha256").write_text(sums, encoding="utf-8")
 
 
-def _board_tree(
-    board: Board, base: Path, debs: Sequence[Path], root: Path, *, fresh: bool
-) -> None:
+def _board_tree(board: Board, base: Path, debs: Sequence[Path], root: Path, *, fresh: bool) -> None:
     """Made again when anything that it is made from has changed."""
     parts = [base.name, *board.packages, *(_sha256(path) for path in debs)]
     stamp = root.with_name(root.name + ".stamp")
@@ -163,8 +164,12 @@ def _sha256(path: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/build-image", description=__doc__)
-    parser.add_argument("--board", required=True, choices=(*BOARDS, "jetson"))
+    parser = argparse.ArgumentParser(
+        prog="scripts/build-image",
+        description=__doc__,
+        epilog="jetson and stock have options of their own: --board jetson --help",
+    )
+    parser.add_argument("--board", required=True, choices=(*BOARDS, "jetson", "stock"))
     parser.add_argument(
         "--packages", type=Path, metavar="DIR", help="packages of scripts/build-deb; else built"
     )
@@ -173,7 +178,6 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", type=Path, default=ROOT / "build/image-cache", metavar="DIR", help="5 GB"
     )
     parser.add_argument("--fresh", action="store_true", help="install the packages again")
-    parser.add_argument("--needs", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

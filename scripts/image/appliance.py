@@ -31,7 +31,7 @@ PRIVATE_NETWORKS = (
     "fc00::/7",
     "fe80::/64",
 )
-"""Who reaches the agent while it asks nobody for a token: a rule of the kernel, not of the agent."""
+"""Who reaches the agent while it asks nobody for a token; the kernel holds to it."""
 NETWORK_DROPIN = (
     "# The agent has no sign-in yet (auth.mode: open), so only private networks reach it.\n"
     "[Service]\nIPAddressDeny=any\n" + "".join(f"IPAddressAllow={n}\n" for n in PRIVATE_NETWORKS)
@@ -74,7 +74,7 @@ SETTINGS_TEMPLATE = """\
 """
 _NETWORK = """\
 [Match]
-Name=eth* wlan* en* wl*
+Type=ether wlan
 [Network]
 DHCP=yes
 IPv6AcceptRA=yes
@@ -83,13 +83,14 @@ MulticastDNS=no
 [DHCPv4]
 UseDomains=yes
 """
+SSH_KEYS = "AuthorizedKeysFile .ssh/authorized_keys /etc/funasr-image/ssh_keys/%u\n"
+"""sshd: the keys of the settings file beside those that a user has put at home."""
 _SSHD = f"""\
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no
-AuthorizedKeysFile .ssh/authorized_keys /etc/funasr-image/ssh_keys/%u
 AllowUsers {ADMIN}
-"""
+{SSH_KEYS}"""
 _SSH_DROPIN = f"""\
 # No key, no server.
 [Unit]
@@ -106,6 +107,12 @@ UNITS = (
     "funasr-image-console.service",
     "funasr-image-console.path",
 )
+LINKS = {
+    "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
+    "etc/issue.d/60-access.issue": "/run/funasr-image/access.issue",
+    "etc/issue.d/70-settings.issue": "/run/funasr-image/settings.issue",
+}
+"""Path below the root -> where the symbolic link leads."""
 PROGRAMS = ("settings.py", "console.py", "grow", "boot-files")
 _LIB = "usr/lib/funasr-image"
 
@@ -133,6 +140,7 @@ def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
         "etc/ssh/sshd_config.d/funasr-image.conf": (_SSHD, 0o644),
         "etc/systemd/system/ssh.service.d/funasr-image.conf": (_SSH_DROPIN, 0o644),
         f"etc/sudoers.d/{ADMIN}": (f"{ADMIN} ALL=(ALL) NOPASSWD: ALL\n", 0o440),
+        "etc/default/locale": ("LANG=C.UTF-8\n", 0o644),
         "etc/environment": ("ORT_DISABLE_TELEMETRY=1\n", 0o644),
         "etc/initramfs-tools/modules": ("overlay\n", 0o644),
         "etc/initramfs-tools/scripts/init-bottom/funasr-overlay": (_device("overlay"), 0o755),
@@ -147,11 +155,15 @@ def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
         # The kernel's own hooks make the initramfs first (initramfs-tools sorts before this).
         found["etc/kernel/postinst.d/zz-funasr-image"] = (f'{hook} "$1"\n', 0o755)
         found["etc/initramfs/post-update.d/funasr-image"] = (f'{hook} "$1"\n', 0o755)
+    if board.name == "rpi":
+        # No cma=: it keeps a Pi 4 from starting, and a box without a desktop needs none.
+        options = f'CMA=0\nROOTPART="LABEL={ROOT_LABEL}"\nCONSOLES="tty0 {board.console}"\n'
+        found["etc/default/raspi-firmware"] = (options, 0o644)
     return found
 
 
 def fstab(board: Board) -> str:
-    """Root and boot partition by label. A box whose boot partition is damaged starts all the same."""
+    """Root and boot partition by label; a box with a damaged boot partition starts all the same."""
     options = "noatime,errors=remount-ro"
     return (
         f"LABEL={ROOT_LABEL} / ext4 {options} 0 1\n"
@@ -168,6 +180,16 @@ def loader_files(board: Board) -> Mapping[str, str]:
             f"options {board.command_line()}\n"
         ),
     }
+
+
+def raspberry_config(version: str) -> str:
+    """config.txt: what the Raspberry Pi's firmware starts."""
+    return (
+        "# Made by the package raspi-firmware from the first kernel update on;\n"
+        "# settings of your own belong in /etc/default/raspi-firmware-custom.\n"
+        "arm_64bit=1\nenable_uart=1\nupstream_kernel=1\n"
+        f"kernel=vmlinuz-{version}\ninitramfs initrd.img-{version}\n"
+    )
 
 
 def _device(name: str) -> str:

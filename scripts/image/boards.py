@@ -48,10 +48,28 @@ BASE_PACKAGES = (
 """Of every image; their recommendations stay out."""
 
 BASE_MODULES = (
-    "virtio_pci virtio_blk virtio_scsi virtio_net virtio_mmio virtio_rng ext4 vfat nls_ascii "
-    "nls_cp437 overlay nvme sd_mod ahci usb_storage uas xhci_pci xhci_plat_hcd sdhci_pci "
-    "sdhci_acpi mmc_block"
-).split()
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "virtio_net",
+    "virtio_mmio",
+    "virtio_rng",
+    "ext4",
+    "vfat",
+    "nls_ascii",
+    "nls_cp437",
+    "overlay",
+    "nvme",
+    "sd_mod",
+    "ahci",
+    "usb_storage",
+    "uas",
+    "xhci_pci",
+    "xhci_plat_hcd",
+    "sdhci_pci",
+    "sdhci_acpi",
+    "mmc_block",
+)
 """What the first initramfs needs to find its root; the system loads the rest itself."""
 
 

@@ -28,7 +28,16 @@ def _uefi(board: Board, root: Path, version: str, boot: Path) -> None:
 
 def _raspberry(board: Board, root: Path, version: str, boot: Path) -> None:
     """As raspi-firmware's own hooks keep it, which take over at the first kernel update."""
-    raise NotImplementedError
+    firmware = sorted((root / "usr/lib/raspi-firmware").iterdir())
+    trees = sorted((root / f"usr/lib/linux-image-{version}/broadcom").glob("bcm*.dtb"))
+    if not firmware or not trees:
+        raise RuntimeError(f"{root}: no Raspberry Pi firmware, or no device trees of {version}")
+    for path in (*firmware, *trees):
+        _copy(path, boot / path.name)
+    for name in (f"vmlinuz-{version}", f"initrd.img-{version}"):
+        _copy(root / "boot" / name, boot / name)
+    _write(boot / "config.txt", appliance.raspberry_config(version))
+    _write(boot / "cmdline.txt", board.command_line() + "\n")
 
 
 def _copy(source: Path, target: Path) -> None:

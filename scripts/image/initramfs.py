@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-
 _INIT = """\
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -98,5 +97,3 @@ def module_paths(root: Path, version: str, modules: Iterable[str]) -> list[str]:
     if not found:
         raise RuntimeError(f"{root}: no module of {version} was found; is its depmod list there?")
     return list(found)
-
-

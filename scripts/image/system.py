@@ -76,7 +76,7 @@ def base_tree(cache: Path, packages: Sequence[str] = BASE_PACKAGES) -> Path:
         return tar
     new = tar.with_suffix(".tar.new")
     command = ["nice", "mmdebstrap", "--quiet", "--mode=root", "--arch=arm64"]
-    command += ["--variant=minbase", "--format=tar", "--aptopt=Acquire::Languages \"none\""]
+    command += ["--variant=minbase", "--format=tar", '--aptopt=Acquire::Languages "none"']
     command += [f"--dpkgopt={option}" for option in _DPKG]
     command += [f"--include={','.join(packages)}", SUITE, str(new), *mirrors.sources()]
     # No initramfs under emulation, which takes many minutes: scripts.image.initramfs makes it.
@@ -117,13 +117,18 @@ def set_up(board: Board, root: Path, defaults: str) -> None:
         path.write_text(text, encoding="utf-8")
         path.chmod(mode)
     (root / "etc/funasr-image/ssh_keys").mkdir(parents=True, exist_ok=True)
+    for name, target in appliance.LINKS.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(target)
     for path in [*root.glob("etc/ssh/ssh_host_*"), *root.glob("var/lib/apt/lists/*_*")]:
         path.unlink()
+    # Hidden below the boot partition once it is mounted.
+    boot = root / board.boot_mount.lstrip("/")
+    shutil.rmtree(boot, ignore_errors=True)
+    boot.mkdir()
     (root / "var/lib/dbus/machine-id").unlink(missing_ok=True)
     (root / "var/lib/systemd/random-seed").unlink(missing_ok=True)
-    resolv = root / "etc/resolv.conf"
-    resolv.unlink(missing_ok=True)
-    resolv.symlink_to("../run/systemd/resolve/stub-resolv.conf")
     (root / "var/log/journal").mkdir(exist_ok=True)
     admin = appliance.ADMIN
     run_inside(

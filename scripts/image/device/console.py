@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 STATE = Path("/var/lib/funasr-agent")
-ISSUE = Path("/run/issue.d/60-funasr-agent.issue")
+ISSUE = Path("/run/funasr-image/access.issue")
 _GROUP = 16
 
 

@@ -27,9 +27,12 @@ READ_ONLY = "etc/funasr-image/read-only"
 """While it exists the next boot puts an overlay in memory over the root."""
 LOWER = "run/funasr-overlay/lower"
 """Where the overlay keeps the real root."""
-ISSUE = "run/issue.d/70-funasr-settings.issue"
+ISSUE = "run/funasr-image/settings.issue"
+"""/etc/issue.d leads here: a box whose /etc/issue exists reads no other folder."""
 WPA = "etc/wpa_supplicant/wpa_supplicant-wlan0.conf"
 WPA_UNIT = "wpa_supplicant@wlan0.service"
+NETWORK_MANAGER = "etc/NetworkManager/system-connections"
+"""Where this folder is, NetworkManager keeps the Wi-Fi (Jetson, Raspberry Pi OS)."""
 
 _KEY_TYPES = (
     "ssh-ed25519",
@@ -124,6 +127,16 @@ def wpa_text(settings: Settings) -> str:
         secret = f"    key_mgmt=WPA-PSK WPA-PSK-SHA256\n    psk={psk}\n    ieee80211w=1\n"
     country = f"country={settings.wifi_country}\n" if settings.wifi_country else ""
     return f"ctrl_interface=/run/wpa_supplicant\n{country}network={{\n    ssid={ssid}\n{secret}}}\n"
+
+
+def network_manager_text(settings: Settings) -> str:
+    """NetworkManager's file; the name as numbers, so that nothing needs quoting."""
+    ssid = "".join(f"{byte};" for byte in (settings.wifi_ssid or "").encode())
+    text = f"[connection]\nid=funasr-agent\ntype=wifi\n\n[wifi]\nssid={ssid}\n"
+    if settings.wifi_password is not None:
+        psk = settings.wifi_password.replace("\\", "\\\\")
+        text += f"\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={psk}\n"
+    return text
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -259,6 +272,12 @@ def _apply_hostname(settings: Settings, root: Path, run: Run) -> None:
 
 def _apply_wifi(settings: Settings, root: Path, run: Run) -> None:
     if settings.wifi_ssid is None:
+        return
+    folder = root / NETWORK_MANAGER
+    if folder.is_dir():
+        path = folder / "funasr-agent.nmconnection"
+        if _write(path, network_manager_text(settings), 0o600):
+            run(["systemctl", "try-restart", "--no-block", "NetworkManager.service"])
         return
     _write(root / WPA, wpa_text(settings), 0o600)
     run(["systemctl", "enable", WPA_UNIT])
