@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 
 from scripts.deb.conffile import PATHS, Listener, device_config
 from scripts.image.boards import BOOT_LABEL, ROOT_LABEL, Board
@@ -194,4 +194,4 @@ def raspberry_config(version: str) -> str:
 
 def _device(name: str) -> str:
     """A file of the folder device/, which runs on the box."""
-    return resources.files("scripts.image").joinpath("device", name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / "device" / name).read_text(encoding="utf-8")

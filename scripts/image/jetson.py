@@ -123,12 +123,12 @@ def customise(
         path.write_text(text, encoding="utf-8")
         path.chmod(mode)
         os.chown(path, 0, 0)
-    for name, target in appliance.LINKS.items():
+    for name, leads_to in appliance.LINKS.items():
         if name.startswith("etc/issue.d/"):
             link = root / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
-            link.symlink_to(target)
+            link.symlink_to(leads_to)
     (root / "etc/funasr-image").mkdir(exist_ok=True)
     for path in root.glob("etc/ssh/ssh_host_*"):
         path.unlink()

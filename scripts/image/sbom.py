@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +126,14 @@ def _relation(one: str, kind: str, other: str) -> dict[str, str]:
     return {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other}
 
 
-def _licence(fields: Mapping[str, Any]) -> str:
+def _licence(fields: Message) -> str:
     """The expression, else the field's first line, else what the classifiers say."""
     for key in ("License-Expression", "License"):
         text = str(fields.get(key) or "").strip().splitlines()
         if text and text[0].upper() != "UNKNOWN":
             return text[0][:200]
-    classifiers = getattr(fields, "get_all", lambda _name, default: default)("Classifier", [])
-    found = [c.split(" :: ")[-1] for c in classifiers if c.startswith("License ::")]
+    classifiers = [str(text) for text in fields.get_all("Classifier", [])]
+    found = [text.split(" :: ")[-1] for text in classifiers if text.startswith("License ::")]
     return ", ".join(found) or NONE
 
 

@@ -10,7 +10,6 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from scripts.image import appliance
@@ -46,7 +45,7 @@ def lay_out(packages: Path, defaults: str, output: Path) -> Path:
         "config.yaml": appliance.agent_config(defaults),
         "private-networks.conf": appliance.NETWORK_DROPIN,
         "avahi.service": appliance.AVAHI_SERVICE,
-        SCRIPT: resources.files("scripts.image").joinpath("device", SCRIPT).read_text("utf-8"),
+        SCRIPT: (Path(__file__).parent / "device" / SCRIPT).read_text(encoding="utf-8"),
     }
     for name, text in contents.items():
         (folder / name).write_text(text, encoding="utf-8")
