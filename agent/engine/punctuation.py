@@ -12,15 +12,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from agent.engine import ort
 from agent.engine.base import EngineSettings, ModelFiles
-from agent.engine.side_files import read_tokens, section
+from agent.engine.side_files import JIEBA_DICTIONARY, NEEDS_JIEBA, read_config, read_tokens, section
 from agent.errors import CompatibilityError, ManifestError
 
 Int32 = NDArray[np.int32]
@@ -162,12 +160,8 @@ def load_punctuator(files: ModelFiles, settings: EngineSettings, masks: ort.Spec
 
     Raises ManifestError for unfit side files, CompatibilityError for an unfit graph.
     """
-    if files.has("jieba_usr_dict"):
-        raise CompatibilityError(
-            "this model splits Chinese by a jieba dictionary, which the agent has not; use the "
-            "CT-Transformer with 272727 words",
-            file="jieba_usr_dict",
-        )
+    if files.has(JIEBA_DICTIONARY):
+        raise CompatibilityError(NEEDS_JIEBA, file=JIEBA_DICTIONARY)
     marks = _read_marks(files)
     vocabulary = Vocabulary(read_tokens(files))
     graph = ort.open_model_graph(files, "model", settings)
@@ -184,14 +178,7 @@ def load_punctuator(files: ModelFiles, settings: EngineSettings, masks: ort.Spec
 
 def _read_marks(files: ModelFiles) -> tuple[str, ...]:
     """`punc_list` of either generation of config.yaml. Raises ManifestError."""
-    # The older config has all words in it: seconds without the parser in C.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        config: Any = yaml.load(files.read("config.yaml"), Loader=loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ManifestError(f"is not YAML: {error}", file="config.yaml") from None
-    if not isinstance(config, dict):
-        raise ManifestError("is not a mapping", file="config.yaml")
+    config = read_config(files)
     listed = section(config, "model_conf").get("punc_list") or config.get("punc_list")
     marks = [str(mark) for mark in listed] if isinstance(listed, list) else []
     if not 2 <= len(marks) <= _MAX_MARKS or marks != listed:

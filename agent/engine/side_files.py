@@ -12,11 +12,35 @@ from agent.engine.base import ModelFiles
 from agent.engine.frontend import Frontend, FrontendConfig, parse_cmvn
 from agent.errors import ManifestError
 
+MAX_CONFIG_DEPTH = 64
+JIEBA_DICTIONARY = "jieba_usr_dict"
+NEEDS_JIEBA = (
+    "this model splits Chinese by a jieba dictionary, which the agent has not; use the "
+    "CT-Transformer with 272727 words"
+)
+
+
+def parse_yaml(data: bytes, *, as_text: bool = False) -> Any:
+    """A YAML document by libyaml where it is there: old punctuation models list 270000 tokens,
+    which takes the loader in Python a minute. `as_text`: every scalar stays a string.
+
+    Raises yaml.YAMLError, and ValueError for hostile nesting, of which some loaders die.
+    """
+    plain = yaml.BaseLoader if as_text else yaml.SafeLoader
+    loader: Any = getattr(yaml, f"C{plain.__name__}", plain)
+    depth = 0
+    for event in yaml.parse(data, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_CONFIG_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_CONFIG_DEPTH} levels")
+    return yaml.load(data, Loader=loader)
+
 
 def read_config(files: ModelFiles) -> dict[str, Any]:
     """config.yaml of the model. Raises ManifestError when it is no mapping."""
     try:
-        config = yaml.safe_load(files.read("config.yaml"))
+        config = parse_yaml(files.read("config.yaml"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"is not YAML: {error}", file="config.yaml") from None
     if not isinstance(config, dict):

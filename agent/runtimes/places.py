@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.config import PACKAGE_ROOT
-from agent.runtimes.swap import finish_swap, read_plan, start_swap, sync_folder
-from agent.runtimes.wheel import MODULE
+from agent.runtimes.swap import finish_swap, read_plan, start_swap
+from agent.runtimes.wheel import MODULE, sync_folder
 
 CPU_FOLDER = "runtime-cpu"
 GPU_FOLDER = "gpu"
@@ -120,6 +120,7 @@ class LinkedPlace:
         new.unlink(missing_ok=True)
         new.symlink_to(target)
         new.replace(self.root / LINK)
+        sync_folder(self.root)
 
 
 class SitePlace:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.runtimes.wheel import MODULE, RuntimeRefused
+from agent.runtimes.wheel import MODULE, RuntimeRefused, sync_folder
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -80,15 +80,6 @@ def exchange(one: Path, two: Path) -> None:
     if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(one))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _order(name: str) -> tuple[int, str]:

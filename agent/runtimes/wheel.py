@@ -7,6 +7,7 @@ import csv
 import email.parser
 import hashlib
 import io
+import os
 import platform
 import sys
 import zipfile
@@ -92,7 +93,7 @@ def check_wheel(path: Path, here: Here) -> Wheel:
 
 def unpack(wheel: Wheel, into: Path) -> None:
     """Write the content to the empty folder `into`; every file is held to the SHA-256 that the
-    wheel's RECORD has for it. Raises RuntimeRefused, OSError."""
+    wheel's RECORD has for it, and is on the disk afterwards. Raises RuntimeRefused, OSError."""
     with zipfile.ZipFile(wheel.path) as archive:
         record = _info_file(archive, "RECORD")
         try:
@@ -114,6 +115,17 @@ def unpack(wheel: Wheel, into: Path) -> None:
                     f"{wheel.path}: {item.filename} is not what the wheel's RECORD says; "
                     "get it again"
                 )
+    for folder, _, _ in os.walk(into):
+        sync_folder(Path(folder))
+
+
+def sync_folder(folder: Path) -> None:
+    """What was made or renamed in `folder` outlasts a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_tags(path: Path, tags: frozenset[Tag], here: Here) -> None:
@@ -197,5 +209,7 @@ def _copy(archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: Path) -> str:
         while block := source.read(_BLOCK):
             digest.update(block)
             file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
     target.chmod(0o755 if (item.external_attr >> 16) & 0o111 else 0o644)
     return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 import agent.engine.families
+from agent.engine.side_files import JIEBA_DICTIONARY, NEEDS_JIEBA
 from agent.errors import CompatibilityError, ManifestError
 from agent.store.funasr_config import (
     CONFIG,
@@ -93,6 +94,8 @@ def adopt(
     config = read_export_config(folder)
     runnable = _families_here() if families is None else families
     kind = kind_of(config, runnable, str(folder / CONFIG))
+    if _is_there(folder, JIEBA_DICTIONARY):
+        raise CompatibilityError(NEEDS_JIEBA, file=str(folder / JIEBA_DICTIONARY))
     rate = sample_rate(config, str(folder / CONFIG))
     variants = _variants(folder, kind)
     extra = _extra(folder, kind, config)

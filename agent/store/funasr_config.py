@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from agent.engine.side_files import parse_yaml
 from agent.errors import CompatibilityError, ManifestError
 from agent.store.safe_open import Unfit, read_small
 
@@ -22,7 +23,6 @@ CONFIG = "config.yaml"
 TOKENS = "tokens.json"
 MAX_CONFIG_BYTES = 32 << 20
 """The punctuation model's config.yaml with 272727 tokens has 3 MB."""
-MAX_CONFIG_DEPTH = 64
 
 _SAMPLE_RATE = 16000
 _CHUNK_ENCODERS = ("sanmencoderchunkopt", "sanmchunkopt")
@@ -72,11 +72,9 @@ def read_export_config(folder: Path) -> dict[str, Any]:
     Raises ManifestError when it is missing, too large, too deep or no mapping.
     """
     where = str(folder / CONFIG)
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         data = read_small(folder, CONFIG, MAX_CONFIG_BYTES)
-        _refuse_depth(data, loader)
-        tree = yaml.load(data, Loader=loader)
+        tree = parse_yaml(data, as_text=True)
     except Unfit as unfit:
         raise ManifestError(f"{unfit}; give the folder of a FunASR export", file=where) from None
     except yaml.YAMLError as error:
@@ -132,16 +130,6 @@ def token_list(config: Mapping[str, Any]) -> list[str]:
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         return []
     return tokens
-
-
-def _refuse_depth(data: bytes, loader: Any) -> None:
-    """Some C loaders descend by recursion without a limit and die of hostile nesting."""
-    depth = 0
-    for event in yaml.parse(data, Loader=loader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_CONFIG_DEPTH:
-            raise ValueError(f"it is nested deeper than {MAX_CONFIG_DEPTH} levels")
 
 
 def _by_sections(config: Mapping[str, Any]) -> Kind | None:

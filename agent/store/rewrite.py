@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,6 +162,21 @@ def _tensor(name: str, values: Array) -> Any:
 
     kind = helper.np_dtype_to_tensor_dtype(values.dtype)
     return TensorProto(name=name, dims=values.shape, data_type=kind, raw_data=values.tobytes())
+
+
+def new_node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> Any:
+    """A NodeProto with one output."""
+    from onnx import helper
+
+    return helper.make_node(operator, inputs, [output], **attributes)
+
+
+def new_branch(nodes: Sequence[Any], output: str) -> Any:
+    """A GraphProto without inputs, for an attribute of If, that puts out one float value."""
+    from onnx import TensorProto, helper
+
+    made = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, output, [], [made])
 
 
 def array_of(tensor: Any) -> Array:

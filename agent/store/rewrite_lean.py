@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.store.rewrite import Array, Graph, array_of
+from agent.store.rewrite import Array, Graph, array_of, new_branch, new_node
 from agent.store.rewrite_by_stream import separate_products
 from agent.store.rewrite_signed import NothingToDo, sign_weights
 
@@ -120,7 +120,7 @@ def _join_attention(graph: Graph) -> bool:
         query, key, value, heads, scale, result = parts
         # Scores without a bias go another way, which rounds differently.
         first = first or _no_bias(graph, joined, softmax, query, key)
-        joined[id(result)] = _node(
+        joined[id(result)] = new_node(
             "MultiHeadAttention",
             [query, key, value, "", "", first],
             result.output[0],
@@ -183,11 +183,11 @@ def _no_bias(graph: Graph, joined: dict[int, Any], before: Any, query: str, key:
     nodes = []
     for role, source in (("query", query), ("key", key)):
         shape = graph.fresh(f"{lengths[role]}_shape")
-        nodes.append(_node("Shape", [source], shape))
-        nodes.append(_node("Gather", [shape, made["at"]], lengths[role]))
+        nodes.append(new_node("Shape", [source], shape))
+        nodes.append(new_node("Gather", [shape, made["at"]], lengths[role]))
     sizes = graph.fresh("no_bias_sizes")
-    nodes.append(_node("Concat", [made["ones"], *lengths.values()], sizes, axis=0))
-    nodes.append(_node("Expand", [made["zero"], sizes], made["all"]))
+    nodes.append(new_node("Concat", [made["ones"], *lengths.values()], sizes, axis=0))
+    nodes.append(new_node("Expand", [made["zero"], sizes], made["all"]))
     at = next(i for i, node in enumerate(graph.nodes) if node is before)
     graph.nodes[at:at] = nodes
     return made["all"]
@@ -252,13 +252,13 @@ def _taps(graph: Graph, nodes: list[Any], source: str, kernel: int) -> _Taps:
     steps, column = value("steps"), value("column")
     taps = _Taps(value("frames"), value("single"))
     nodes += [
-        _node("Shape", [source], shape),
-        _node("Gather", [shape, value("last", np.array(2))], length),
-        _node("Sub", [length, value("overlap", np.array(kernel - 1))], count),
-        _node("Range", [zero, count, one], steps),
-        _node("Unsqueeze", [steps, value("axis", np.array([1]))], column),
-        _node("Add", [column, value("row", np.arange(kernel)[None])], taps.frames),
-        _node("Equal", [count, one], taps.single),
+        new_node("Shape", [source], shape),
+        new_node("Gather", [shape, value("last", np.array(2))], length),
+        new_node("Sub", [length, value("overlap", np.array(kernel - 1))], count),
+        new_node("Range", [zero, count, one], steps),
+        new_node("Unsqueeze", [steps, value("axis", np.array([1]))], column),
+        new_node("Add", [column, value("row", np.arange(kernel)[None])], taps.frames),
+        new_node("Equal", [count, one], taps.single),
     ]
     return taps
 
@@ -272,25 +272,22 @@ def _weighted_sum(graph: Graph, source: str, result: str, taps: _Taps, weight: A
     graph.made[weights] = lambda: np.ascontiguousarray(weight.T)
     graph.made[ones] = lambda: np.ones(weight.shape[1], np.float32)
     return [
-        _node("Transpose", [source], turned, perm=list(_TIME_FIRST)),
-        _node("Gather", [turned, taps.frames], gathered, axis=1),
-        _node("Mul", [gathered, weights], weighted),
-        _node("MatMul", [ones, weighted], result),
+        new_node("Transpose", [source], turned, perm=list(_TIME_FIRST)),
+        new_node("Gather", [turned, taps.frames], gathered, axis=1),
+        new_node("Mul", [gathered, weights], weighted),
+        new_node("MatMul", [ones, weighted], result),
     ]
 
 
 def _unless_single(graph: Graph, taps: _Taps, body: list[Any], original: list[Any]) -> Any:
     """One node: `original` where there is a single frame, else `body`; both make the same value."""
-    from onnx import TensorProto, helper
-
     result = original[-1].output[0]
     branches = {}
     for branch, nodes in (("then_branch", original), ("else_branch", body)):
         name = graph.fresh(f"{result}_{branch}")
         nodes[-1].output[0] = name
-        made = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        branches[branch] = helper.make_graph(nodes, name, [], [made])
-    return _node("If", [taps.single], result, **branches)
+        branches[branch] = new_branch(nodes, name)
+    return new_node("If", [taps.single], result, **branches)
 
 
 def _replace(graph: Graph, new: dict[int, Any]) -> None:
@@ -303,9 +300,3 @@ def _perm(node: Any) -> tuple[int, ...]:
 
 def _ints(attributes: dict[str, Any], name: str) -> list[int]:
     return list(attributes[name].ints) if name in attributes else []
-
-
-def _node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> Any:
-    from onnx import helper
-
-    return helper.make_node(operator, inputs, [output], **attributes)

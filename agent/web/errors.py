@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from agent.errors import (
     AgentError,
@@ -27,6 +28,8 @@ from agent.protocols.openai import BadRequest, error_body
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+MALFORMED_BODY = (ValueError, HttpProcessingError, web.RequestPayloadError)
+"""What aiohttp raises while it reads a body that its client wrote wrongly."""
 _MEDIA_STATUS = {"not_audio": 415, "too_long": 413}
 _NOT_READY_RETRY_S = 5
 SECURITY_HEADERS = {

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, BinaryIO, cast
 
 from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from agent.errors import NotReady, UnknownModel
 from agent.protocols.openai import BadRequest
@@ -21,7 +20,7 @@ from agent.web.access import check_origin
 from agent.web.body_pipe import BodyPipe
 from agent.web.connection import CONNECTIONS
 from agent.web.context import CONTEXT, WebContext
-from agent.web.errors import TooLarge
+from agent.web.errors import MALFORMED_BODY, TooLarge
 
 _PIECE = 1 << 18
 _MAX_JSON_BYTES = 4096
@@ -171,7 +170,7 @@ async def _feed(request: web.Request, pipe: BodyPipe) -> None:
     except asyncio.TimeoutError:
         reason = f"nothing came for {idle_s:g} s (stream.idle_s); send the bundle again"
         raise web.HTTPRequestTimeout(text=reason) from None
-    except (ValueError, HttpProcessingError, web.RequestPayloadError) as error:
+    except MALFORMED_BODY as error:
         raise BadRequest(f"the body is malformed: {error}") from None
     except OSError as error:
         raise BadRequest(f"the client went away: {error}") from None

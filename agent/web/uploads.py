@@ -17,7 +17,7 @@ from agent.pipeline.files import transcribe_file
 from agent.protocols.openai import BadRequest, parse_fields, render
 from agent.types import FileTranscript, StreamOptions
 from agent.web.context import CONTEXT, WebContext
-from agent.web.errors import TooLarge
+from agent.web.errors import MALFORMED_BODY, TooLarge
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ async def _receive(
                 await _save(part, file, limit_mb)
             elif part.name:
                 fields[part.name] = await _text(part)
-    except ValueError as error:
+    except MALFORMED_BODY as error:
         raise BadRequest(f"the multipart body is malformed: {error}") from None
     if name is None:
         raise BadRequest("there is no part named file")

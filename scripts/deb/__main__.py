@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--compress",
         choices=("zstd", "xz"),
         default="zstd",
-        help="xz: a quarter smaller, takes minutes",
+        help="xz: a fifth smaller, takes minutes",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--agent-only", action="store_true", help="no runtime packages")

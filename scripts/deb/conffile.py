@@ -40,7 +40,7 @@ PACKAGE_LISTENERS = (
 _HEAD = """\
 # funasr-agent on this device. Every key is here; a changed one stays at upgrades.
 # `funasr-agent config check` names every problem, `config show` what is in force.
-# After a change: systemctl restart funasr-agent
+# After a change: systemctl reload funasr-agent; it names the keys that wait for a restart.
 # The listeners serve this box only. There is no sign-in yet: `host: 0.0.0.0` together with
 # `auth: open` serves everyone on the network.
 """

@@ -1,5 +1,5 @@
 """Wheels for scripts/test-deb: a copy of the runtime in FOLDER as onnxruntime-gpu 9.0.0, and
-one whose library is damaged as 9.1.0. Usage: make_wheels.py FOLDER OUTPUT"""
+one whose library is damaged as 9.1.0. Usage: make_wheels.py FOLDER OUTPUT [3.N]"""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 BINDING = "onnxruntime/capi/onnxruntime_pybind11_state"
 
 
-def make(source: Path, output: Path, version: str, *, broken: bool) -> None:
-    python = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+def make(source: Path, output: Path, version: str, python: str, *, broken: bool) -> None:
     machine = "aarch64" if any(source.glob(f"{BINDING}*aarch64*")) else "x86_64"
     tag, info = f"{python}-{python}-linux_{machine}", f"onnxruntime_gpu-{version}.dist-info"
     files = {
@@ -37,5 +36,7 @@ def make(source: Path, output: Path, version: str, *, broken: bool) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), Path(sys.argv[2]), "9.0.0", broken=False)
-    make(Path(sys.argv[1]), Path(sys.argv[2]), "9.1.0", broken=True)
+    here = ".".join(map(str, sys.version_info[:2]))
+    tag = "cp" + (sys.argv[3] if len(sys.argv) > 3 else here).replace(".", "")
+    make(Path(sys.argv[1]), Path(sys.argv[2]), "9.0.0", tag, broken=False)
+    make(Path(sys.argv[1]), Path(sys.argv[2]), "9.1.0", tag, broken=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import shutil
 import wave
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import yaml
 
 from agent.engine.base import EngineSettings
 from agent.store.adopt import adopt
-from agent.store.golden import character_error_rate
+from agent.store.golden import SENTENCES, character_error_rate
 from agent.store.known import KnownModel
 from agent.store.manifest import parse_manifest
 from agent.types import SAMPLE_RATE, Int16, StreamOptions
@@ -77,12 +78,11 @@ def write_manifest(
             {"name": "int8-s8", "provider": "cpu", "graphs": dict(entry.graphs)}
         )
         tree["files"] |= {name: _listed(folder / name) for name in entry.graphs.values()}
-    golden: dict[str, Any] = {}
+    golden = _golden(folder, tree["family"], roles, variants, clip, recorded, threads)
+    tree["golden"] = golden
     if tree["task"] != "punctuation":
-        golden = _golden(folder, tree["family"], roles, variants, clip, recorded, threads)
         _write_wav(folder / GOLDEN, clip)
         tree["files"][GOLDEN] = _listed(folder / GOLDEN)
-        tree["golden"] = golden
     data = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100).encode()
     parse_manifest(data, folder)
     (folder / MANIFEST).write_bytes(data)
@@ -118,11 +118,14 @@ def _golden(
         for variant in ordered
     }
     worst = max(character_error_rate(text, texts[first]) for text in texts.values())
-    return {"audio": GOLDEN, "text": texts[first], "max_cer": round(worst, 3)}
+    given = {"input": SENTENCES} if code.TASK == "punctuation" else {"audio": GOLDEN}
+    return {**given, "text": texts[first], "max_cer": math.ceil(worst * 1000) / 1000}
 
 
 def _text(code: Any, files: ExportFolder, clip: Int16, threads: int) -> str:
     model = code.load(files, EngineSettings(threads=threads))
+    if code.TASK == "punctuation":
+        return str(model.punctuate(SENTENCES))
     if hasattr(model, "start_stream"):
         stream = model.start_stream(StreamOptions())
         stream.accept(clip)

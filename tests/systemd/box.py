@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITE, PYTHON = "bookworm", "3.11"
-"""What the tree is made of. `SYSTEMD_TEST_SUITE` chooses another; then packages are needed."""
+SUITE = "bookworm"
+"""Debian of the tree; SYSTEMD_TEST_SUITE names another, for which packages are needed."""
 PACKAGES = "systemd-sysv,dbus,python3,libgomp1,libstdc++6"
 BOOT_S, STOP_S = 60.0, 60.0
 _POWER_OFF = signal.SIGRTMIN + 4

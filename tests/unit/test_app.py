@@ -25,3 +25,19 @@ async def test_a_background_task_that_fails_is_logged_by_name(
     assert "the task fire ended by a failure" in caplog.text
     assert "the disk is on fire" in caplog.text
     await agent.stop()
+
+
+async def test_a_reload_changes_what_new_streams_get(root: Path, tmp_path: Path) -> None:
+    agent = Agent(LiveConfig(Config.model_validate({"state_dir": tmp_path})))
+    settings = {
+        "stream": {"max_sessions": 3, "late_ms": 500, "resume_s": 7, "resume_events": 20},
+        "recognition": {"pre_roll_ms": 250},
+        "health": {"canary_s": 5},
+    }
+    itn = agent.service.settings.itn
+    agent.apply(Config.model_validate(settings))
+    assert agent.service.settings.pre_roll_ms == 250
+    assert agent.service.settings.itn is itn  # its grammars are loaded once
+    assert agent.service.load.limits.late_ms == 500
+    assert agent._canary.period_s == 5
+    await agent.stop()

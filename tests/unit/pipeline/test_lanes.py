@@ -123,3 +123,35 @@ async def test_a_closed_lane_takes_no_job() -> None:
     assert await made.close(5)
     with pytest.raises(NotReady, match="stopping"):
         await made.run(lambda: 1)
+
+
+async def test_a_lane_that_ends_no_job_is_silent_also_when_none_is_at_work() -> None:
+    now = [10.0]
+    dead = Lane("dead", queue=4, clock=lambda: now[0])  # its threads never start
+    now[0] = 100.0
+    assert dead.silent_s == 0
+    waiting = asyncio.create_task(dead.run(lambda: 1))
+    await asyncio.sleep(0)
+    now[0] = 107.0
+    assert (dead.age_s, dead.silent_s) == (0, 7)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert dead.silent_s == 0
+
+
+async def test_a_busy_lane_that_ends_jobs_is_not_silent() -> None:
+    now = [10.0]
+    busy = Lane("busy", queue=4, clock=lambda: now[0])
+    busy.start()
+    gates = [threading.Event(), threading.Event()]
+    jobs = [asyncio.create_task(busy.run(lambda gate=gate: gate.wait(10))) for gate in gates]
+    await asyncio.sleep(0)
+    now[0] = 50.0
+    gates[0].set()
+    await jobs[0]
+    now[0] = 53.0
+    assert busy.silent_s == 3
+    gates[1].set()
+    await jobs[1]
+    assert busy.silent_s == 0
+    await busy.close(5)

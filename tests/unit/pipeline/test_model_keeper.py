@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,18 @@ class Named(FakeOffline):
         return self
 
 
+class TunableVad(FakeVad):
+    """Takes any settings but a pause of 13."""
+
+    def __init__(self, pause: object = None) -> None:
+        self.pause = pause
+
+    def tuned(self, overrides: Mapping[str, Any]) -> TunableVad:
+        if overrides.get("pause") == 13:
+            raise CompatibilityError("a pause of 13 brings bad luck")
+        return TunableVad(overrides.get("pause"))
+
+
 class FailingDisk(Disk):
     """Fails when a file of this name is written."""
 
@@ -97,7 +109,7 @@ class Box:
     def load_model(self, family: str, files: Any, settings: Any) -> Any:
         if family == "broken":
             raise CompatibilityError("the graph has no input speech")
-        return FakeVad() if family == "fsmn_vad" else Named(files.model_id)
+        return TunableVad() if family == "fsmn_vad" else Named(files.model_id)
 
     async def prove(self, models: ModelSet, loaded: LoadedModels) -> None:
         if self.refused_by_canary in models.ids.values():
@@ -490,3 +502,49 @@ async def test_whoever_finds_the_agent_ready_finds_its_models_named(box: Box) ->
     await loading
     assert (True, False) not in seen
     assert box.told[-1].loaded.ids["vad"] == "ears"
+
+
+def pause(box: Box) -> object:
+    """What the VAD in use was told, as the status shows it."""
+    return box.told[-1].loaded.roles["vad"].model.pause
+
+
+async def test_other_settings_of_the_vad_reach_new_streams_and_last_through_a_switch(
+    box: Box,
+) -> None:
+    await box.keeper.load()
+    assert pause(box) is None
+    before = box.service.models
+    box.keeper.tune_vad({"pause": 5})
+    assert pause(box) == 5
+    assert box.service.models is not before
+    assert await box.read() == "reader:3333"
+    await box.install("better", ASR)
+    await box.keeper.switch("asr_offline", "better")
+    assert pause(box) == 5
+    assert await box.read() == "better:3333"
+
+
+async def test_settings_that_the_vad_can_not_take_change_nothing(box: Box) -> None:
+    await box.keeper.load()
+    box.keeper.tune_vad({"pause": 5})
+    before = box.service.models
+    with pytest.raises(ModelError, match="bad luck"):
+        box.keeper.tune_vad({"pause": 13})
+    assert box.service.models is before
+    assert pause(box) == 5
+
+
+async def test_settings_that_come_while_models_load_are_taken_when_they_serve(box: Box) -> None:
+    box.keeper.tune_vad({"pause": 5})
+    await box.keeper.load()
+    assert pause(box) == 5
+
+
+async def test_a_vad_that_can_not_take_the_settings_serves_with_its_own(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.keeper.tune_vad({"pause": 13})
+    await box.keeper.load()
+    assert await box.read() == "reader:3333"
+    assert "brings bad luck" in caplog.text

@@ -1,13 +1,13 @@
-"""Does one change of a runtime in a process that is killed before its Nth step on the disk.
+"""Does a change of a runtime in processes that are killed before their Nth step on the disk.
 
-    python cut_off.py FOLDER CHANGE KIND WHEEL N
-
-Ends by SIGKILL, or with exit code 0 when the change took fewer steps.
+python cut_off.py FOLDER CHANGE KIND WHEEL
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -21,11 +21,11 @@ _STEPS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "ctype
 """Audit events; `ctypes.dlsym` comes before two folders are exchanged."""
 
 
-def main(folder: str, change: str, kind: str, wheel: str, steps: str) -> None:
+def main(folder: str, change: str, kind: str, wheel: str, steps: int) -> None:
     root = Path(folder)
     place = SitePlace(root) if kind == "checkout" else LinkedPlace(root, "cp311")
     here = this_python()
-    left = int(steps)
+    left = steps
 
     def watch(event: str, args: tuple[object, ...]) -> None:
         nonlocal left
@@ -44,15 +44,20 @@ def main(folder: str, change: str, kind: str, wheel: str, steps: str) -> None:
         remove_runtime(place)
 
 
-def each(folder: str, change: str, kind: str, wheel: str, first: str, last: str) -> None:
-    """One process for all: forks for each number of steps and prints which were killed."""
-    for steps in range(int(first), int(last)):
+def each(folder: str, change: str, kind: str, wheel: str) -> None:
+    """Copy FOLDER/start to FOLDER/0, 1, ... and do the change there, with as many steps, until
+    one goes through; prints how each ended."""
+    for steps in itertools.count():
+        shutil.copytree(f"{folder}/start", f"{folder}/{steps}", symlinks=True)
         child = os.fork()
         if child == 0:
-            main(f"{folder}/{steps}/lib", change, kind, wheel, str(steps))
+            main(f"{folder}/{steps}/lib", change, kind, wheel, steps)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        print(steps, "killed" if os.WIFSIGNALED(status) else status, flush=True)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        print(steps, "killed" if killed else status, flush=True)
+        if not killed:
+            break
 
 
 if __name__ == "__main__":

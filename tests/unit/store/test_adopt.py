@@ -190,6 +190,13 @@ def test_punctuation_needs_no_cmvn(export):
     assert list(manifest.files) == [INT8, "config.yaml", "tokens.json"]
 
 
+def test_punctuation_that_splits_by_jieba_is_refused(export):
+    folder = export({"model": "CTTransformer"})
+    (folder / "jieba_usr_dict").write_text("阿里巴巴 3 n", encoding="utf-8")
+    with pytest.raises(CompatibilityError, match="jieba dictionary"):
+        adopted(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -72,6 +72,25 @@ async def test_a_request_without_a_file_is_400(box: Box) -> None:
     assert "named file" in body["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "garbage",
+        "--other\r\n\r\nx\r\n--other--",
+        "--cut\r\nno header\r\n\r\nx\r\n--cut--",
+        '--cut\r\nContent-Disposition: form-data; name="file"\r\n\r\nx',
+        "--cut\r\nX-Long: " + "x" * 100_000 + "\r\n\r\nx\r\n--cut--",
+    ],
+)
+async def test_a_malformed_form_is_400(box, body, caplog):
+    headers = {"Content-Type": "multipart/form-data; boundary=cut"}
+    path = "/v1/audio/transcriptions"
+    async with box.client.post(path, data=body.encode(), headers=headers) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["code"] == "bad_request"
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_request_that_is_no_multipart_is_400(box: Box) -> None:
     async with box.client.post("/v1/audio/transcriptions", json={"file": "x"}) as answer:
         assert answer.status == 400

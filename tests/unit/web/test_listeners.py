@@ -129,3 +129,15 @@ def test_the_certificate_names_the_box_in_every_way() -> None:
         "192.0.2.7",
         "::1",
     ]
+
+
+async def test_a_socket_that_was_handed_over_serves_its_listener(
+    runner: web.AppRunner, tmp_path: Path
+) -> None:
+    handed = socket.create_server(("127.0.0.1", 0))
+    port = handed.getsockname()[1]
+    # Opened a second time the address would be refused as taken.
+    addresses = await open_listeners(runner, config(tmp_path, {"port": port}), [handed])
+    assert addresses == [f"http://127.0.0.1:{port}/"]
+    async with aiohttp.ClientSession() as http, http.get(addresses[0]) as answer:
+        assert await answer.text() == "hello"
