@@ -33,6 +33,7 @@ from agent.ops.supervisor import Supervisor
 from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
@@ -143,12 +144,18 @@ class Agent:
         self.keeper = ModelKeeper(
             store, self.service, self._sing, self._models_changed, self._hold_store
         )
-        self.status = AgentStatus(live, self.service, self._canary, self.metrics, store)
+        self.microphone = Microphone(
+            config.microphone, self.service, self.hub, config.state_dir / "microphone.json"
+        )
+        self.status = AgentStatus(
+            live, self.service, self._canary, self.metrics, store, self.microphone
+        )
         self._held = ExitStack()
         self._holds_store = False
         self._runner: web.AppRunner | None = None
         self._socket: Path | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
 
     async def start(self) -> list[str]:
         """Open the listeners, begin to load the models; the addresses to open."""
@@ -162,6 +169,7 @@ class Agent:
             status=self.status,
             keeper=self.keeper,
             started=time.time(),
+            microphone=self.microphone,
         )
         self._runner = web.AppRunner(build_application(context), access_log=None)
         await self._runner.setup()
@@ -171,6 +179,7 @@ class Agent:
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self.spawn("models", self._load_and_watch())
         self.spawn("health", self._tell_health())
+        self._listening = self.spawn("microphone", self.microphone.run())
         return addresses
 
     async def stop(self) -> None:
@@ -180,6 +189,10 @@ class Agent:
             with suppress(OSError):
                 self._socket.unlink()
         self.keeper.store.abort()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            await self.microphone.stop(self._live.current.shutdown.timeout_s)
         if self._runner is not None:
             await self._runner.cleanup()
         await self.service.stop(self._live.current.shutdown.timeout_s)
@@ -194,7 +207,7 @@ class Agent:
 
     def signs(self) -> AgentSigns:
         """What a supervisor looks at."""
-        return AgentSigns(self.status, self.service, self.keeper, self._live)
+        return AgentSigns(self.status, self.service, self.keeper, self._live, self.microphone.alive)
 
     def apply(self, config: Config) -> None:
         """Hand the live keys of a configuration to the parts that hold them; open streams keep
@@ -208,12 +221,13 @@ class Agent:
         self._canary.period_s = config.health.canary_s
         set_up_logging(config.logging)
 
-    def spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run `work` until it ends or the agent stops; its failure is logged by name."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_tell_failure)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _hold_store(self) -> None:
         """Keep other processes from changing the store. Raises StoreBusy, AgentError."""

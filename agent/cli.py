@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_transcribe(commands)
+    _add_devices(commands)
     _add_models(commands)
     _add_doctor(commands)
     _add_bench(commands)
@@ -87,6 +88,18 @@ def _add_transcribe(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument(
         "--output", metavar="DIR", help="write <name of FILE>.<txt|json|srt|vtt> there"
+    )
+    common.add_config_arguments(parser)
+
+
+def _add_devices(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "the microphones of this box: native rate, channels, which one is used"
+    parser = commands.add_parser("devices", help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--level",
+        action=argparse.BooleanOptionalAction,
+        help="show the level of the one that is used, until Ctrl-C (on a terminal: the default)",
     )
     common.add_config_arguments(parser)
 
@@ -204,6 +217,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from agent.commands.transcribe import transcribe
 
         return transcribe(args)
+    if args.command == "devices":
+        from agent.commands.devices import devices
+
+        return devices(args)
     if args.command == "models":
         from agent.commands.models import models
 

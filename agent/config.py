@@ -196,6 +196,49 @@ class Stream(Section):
     resume_events: int = Field(1000, ge=16, description="events kept for a client that comes back")
 
 
+class Microphone(Section):
+    """The box's own microphone."""
+
+    enabled: bool = Field(False, description="whether the box listens itself")
+    device: str = Field(
+        "", description="part or pattern of a name, or an id; empty: the system's default"
+    )
+    fallback: bool = Field(True, description="another device serves where that one can't be opened")
+    channel: int = Field(0, ge=0, le=16, description="1 is the first; 0: the mean of all")
+    rate: int = Field(0, ge=0, le=192_000, description="Hz to open it with; 0: its own")
+    gain_db: float = Field(0, ge=-40, le=40, description="until it is set on the page or by REST")
+    mode: Literal["offline", "online", "2pass"] = Field(
+        "2pass", description="2pass: live text, then refined"
+    )
+    hotwords: dict[str, int] = Field({}, description="phrases with their weights")
+    itn: bool = Field(True, description="whether numbers are rewritten")
+    language: str = Field("auto", description="language that is spoken, where a model asks")
+    stall_ms: int = Field(
+        2000, ge=300, le=60_000, description="no audio for so long: the device is opened again"
+    )
+    ring_ms: int = Field(
+        2000, ge=200, le=60_000, description="audio that may wait; beyond it the oldest is lost"
+    )
+    retry_min_ms: int = Field(500, ge=100, le=60_000, description="first wait between tries")
+    retry_max_ms: int = Field(
+        5000, ge=100, le=600_000, description="longest; each wait is twice the last"
+    )
+    probe_s: float = Field(
+        15, ge=1, description="how often the wanted device is looked for while another serves"
+    )
+    session_s: float = Field(
+        3600, ge=10, description="length of a session; the next begins in a pause"
+    )
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Microphone:
+        if self.retry_max_ms < self.retry_min_ms:
+            raise ValueError("retry_max_ms must be at least retry_min_ms")
+        if 0 < self.rate < 4000:
+            raise ValueError("rate must be 0 or at least 4000 Hz")
+        return self
+
+
 class Uploads(Section):
     max_mb: int = Field(512, ge=1, description="largest file")
     max_duration_s: int = Field(14400, ge=1, description="longest audio")
@@ -249,6 +292,7 @@ class Config(Section):
     inference: Inference = Field(Inference(), description="threads and queues")
     recognition: Recognition = Field(Recognition(), description="how speech is cut and read")
     stream: Stream = Field(Stream(), description="live WebSocket streams")
+    microphone: Microphone = Field(Microphone(), description="the box's own microphone")
     uploads: Uploads = Field(Uploads(), description="files sent to the API")
     events: Events = Field(Events(), description="the event socket")
     health: Health = Field(Health(), description="readiness")

@@ -76,3 +76,23 @@ debian_mirror() {      # prints Debian's mirror: $MIRROR, else the one that apt 
     apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' 2>/dev/null |
         awk '$2 == "Debian" { print $1; exit }'
 }
+
+add_microphone() {     # add_microphone VENV  (PyAudio has no wheels; without it all else works)
+    local venv=$1 python=$1/bin/python tried=$1/.microphone missing=() include
+    "$python" -c 'import pyaudio' 2>/dev/null && return 0
+    include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    [ -e /usr/include/portaudio.h ] || [ -e /usr/local/include/portaudio.h ] || missing+=(portaudio19-dev)
+    command -v gcc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+    [ -e "$include/Python.h" ] || missing+=("$(basename "$include")-dev")
+    if [ ${#missing[@]} -gt 0 ]; then   # apt is asked once, not at every start
+        if [ -e "$tried" ] || ! install_packages "${missing[@]}"; then
+            : > "$tried"
+            say "Going on without a microphone of the box's own. For one, type:
+    apt-get install ${missing[*]}"
+            return 0
+        fi
+    fi
+    say "Installing PyAudio for the box's own microphone"
+    "$python" -m pip install -qq --disable-pip-version-check -c constraints.txt "pyaudio>=0.2.14" >&2 || \
+        say "PyAudio could not be installed; going on without a microphone of the box's own."
+}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 _SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _LATENCY = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5)
@@ -95,6 +97,10 @@ class Metrics:
         for value, read in reads.items():
             gauge.labels(value).set_function(read)
 
+    def count(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A number that only grows and is read at each scrape."""
+        self._registry.register(_Count(_PREFIX + name, text, read))
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type: Prometheus text, or OpenMetrics when `accept` asks for it."""
         encode, content_type = choose_encoder(accept)
@@ -133,6 +139,14 @@ class Metrics:
     def _factor(self, role: str) -> float:
         busy, audio = self._totals.get(role, (0.0, 0.0))
         return busy / audio if audio else 0.0
+
+
+class _Count(Collector):
+    def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
+        self._name, self._text, self._read = name, text, read
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._text, value=self._read())
 
 
 def temperature_c() -> float:

@@ -15,7 +15,9 @@ from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.ops.microphone_metrics import add_microphone_metrics
 from agent.pipeline.admission import Step
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
 from agent.store.loader import LoadedRole, Refusal
@@ -40,12 +42,14 @@ class AgentStatus:
         canary: Canary,
         metrics: Metrics,
         store: ModelStore,
+        microphone: Microphone | None = None,
     ) -> None:
         self._live = live
         self._service = service
         self._canary = canary
         self._metrics = metrics
         self._store = store
+        self._microphone = microphone
         self._loaded: LoadedModels | None = None
         self._problem = ""
         self._store_problems: Sequence[str] = ()
@@ -58,9 +62,12 @@ class AgentStatus:
                 self._load_check,
                 self._canary_check,
                 self._config_check,
+                self._microphone_check,
             ]
         )
         self._add_gauges()
+        if microphone is not None and microphone.settings.enabled:
+            add_microphone_metrics(metrics, microphone)
 
     def serves(self, serving: Serving) -> None:
         """Other models serve, or more is known of them."""
@@ -112,6 +119,7 @@ class AgentStatus:
                 "most": self._live.current.stream.max_sessions,
             },
             "load": self._service.load.to_json(),
+            "microphone": self._microphone.status() if self._microphone else None,
             "hardware": hardware(),
         }
 
@@ -235,6 +243,14 @@ class AgentStatus:
             keys = ", ".join(live.restart)
             finding = Finding(Status.OK, f"a restart is needed for the new values of {keys}")
         return [("configuration", finding)]
+
+    def _microphone_check(self) -> Sequence[tuple[str, Finding]]:
+        microphone = self._microphone
+        if microphone is None or not microphone.settings.enabled:
+            return []
+        trouble = microphone.trouble()
+        status = Status.DEGRADED if trouble else Status.OK
+        return [("microphone", Finding(status, trouble or microphone.reason))]
 
     def _sharing(self) -> float:
         totals = self._service.online.totals

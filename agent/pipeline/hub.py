@@ -35,13 +35,18 @@ class Hub:
         """Viewers connected now."""
         return len(self._subscriptions)
 
-    def publish(self, kind: str, data: dict[str, Any]) -> None:
-        """Number an event and hand it to everyone."""
+    def publish(self, kind: str, data: dict[str, Any], *, passing: bool = False) -> None:
+        """Number an event and hand it to everyone.
+
+        A `passing` one counts only now: it is not kept, and takes the place of an older passing
+        one of its kind that still waits for a viewer.
+        """
         self.last_seq += 1
         event = {**data, "seq": self.last_seq, "type": kind, "time": round(self._clock(), 3)}
-        self._kept.append(event)
+        if not passing:
+            self._kept.append(event)
         for subscription in self._subscriptions:
-            subscription.offer(event)
+            subscription.offer(event, passing=passing)
 
     def subscribe(self, since: int | None = None) -> Subscription:
         """Events from now on, after those kept with a seq above `since`.
@@ -67,14 +72,18 @@ class Subscription:
         self._bound = bound
         self._on_close = on_close
         self._events: deque[HubEvent] = deque()
+        self._passing: dict[str, HubEvent] = {}
+        """Of each kind, the passing event that was offered last."""
         self._wake = asyncio.Event()
         self._overflowed = False
         self._closed = False
 
-    def offer(self, event: HubEvent) -> None:
+    def offer(self, event: HubEvent, *, passing: bool = False) -> None:
         """Add an event; called by the hub."""
         if self._overflowed or self._closed:
             return
+        if passing:
+            self._drop_older_passing(event)
         if event["type"] == "partial":
             self._drop_older_partial(event)
         if len(self._events) >= self._bound:
@@ -102,6 +111,14 @@ class Subscription:
                 await self._wake.wait()
         finally:
             self.close()
+
+    def _drop_older_passing(self, event: HubEvent) -> None:
+        older = self._passing.get(event["type"])
+        self._passing[event["type"]] = event
+        for i, other in enumerate(self._events):
+            if other is older:
+                del self._events[i]
+                return
 
     def _drop_older_partial(self, event: HubEvent) -> None:
         key = (event.get("session_id"), event.get("segment_id"))

@@ -17,7 +17,7 @@ from agent.pipeline.admission import Admission, LoadLimits, LoadMeter, Step
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.observer import NoObserver, PipelineObserver, timed
-from agent.pipeline.streams import EVENT_BOUND, FILE_SOURCE, LiveStream
+from agent.pipeline.streams import EVENT_BOUND, FILE_SOURCE, MICROPHONE_SOURCE, LiveStream
 from agent.types import ModelSet, StreamEvent, StreamOptions
 
 __all__ = ["EVENT_BOUND", "Limits", "LiveStream", "TranscriptionService"]
@@ -113,7 +113,9 @@ class TranscriptionService:
             raise NotReady("the agent is stopping")
         if self._models is None:
             raise NotReady(self._not_ready)
-        if len(self._streams) >= self._limits.max_sessions:
+        own = source == MICROPHONE_SOURCE
+        clients = sum(s.source != MICROPHONE_SOURCE for s in self._streams.values())
+        if not own and clients >= self._limits.max_sessions:
             raise Overloaded(
                 f"{self._limits.max_sessions} streams are open, the most that this box takes "
                 "(stream.max_sessions); try again later"
@@ -121,6 +123,7 @@ class TranscriptionService:
         got = Admission(options)
         if source != FILE_SOURCE:
             self.judge_load()
+        if source != FILE_SOURCE and not own:
             got = self.load.admit(options)
         stream = LiveStream(self, self._models, got.options, source, self._limits.buffer_ms)
         stream.degraded = got.reasons

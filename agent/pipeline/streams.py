@@ -38,6 +38,8 @@ SEGMENT_BOUND = 4
 """Segments of one stream that may wait for the offline lane."""
 FILE_SOURCE = "file"
 """Source of streams that nobody is waiting for word by word: live ones go first."""
+MICROPHONE_SOURCE = "microphone"
+"""Source of the box's own microphone: never refused, and never given less, for load."""
 
 
 class StreamHost(Protocol):

@@ -10,6 +10,7 @@ from aiohttp import web
 from agent.config import Config
 from agent.live_config import LiveConfig
 from agent.pipeline.hub import Hub
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
@@ -52,6 +53,7 @@ class WebContext:
     keeper: ModelKeeper
     started: float
     """UNIX time of the start."""
+    microphone: Microphone | None = None
 
     @property
     def config(self) -> Config:

@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from agent.errors import (
     AgentError,
     AlreadyInstalled,
+    AudioDeviceError,
     BundleError,
     BundleTooLarge,
     MediaError,
@@ -58,7 +59,7 @@ def status_of(error: AgentError) -> int:
         return 400
     if isinstance(error, UnknownModel):
         return 404
-    if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse):
+    if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse | AudioDeviceError):
         return 409
     if isinstance(error, NoSpace):
         return 507

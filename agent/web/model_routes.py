@@ -21,9 +21,9 @@ from agent.web.body_pipe import BodyPipe
 from agent.web.connection import CONNECTIONS
 from agent.web.context import CONTEXT, WebContext
 from agent.web.errors import MALFORMED_BODY, TooLarge
+from agent.web.json_body import read_object
 
 _PIECE = 1 << 18
-_MAX_JSON_BYTES = 4096
 _TOLD_BYTES = 8 << 20
 """An event tells the progress of an upload each time that this much more has come."""
 
@@ -84,7 +84,7 @@ async def switch(request: web.Request) -> web.Response:
     """Serve a role with another model: `{"id": "paraformer-zh"}`."""
     check_origin(request)
     role = _role(request)
-    body = await _body(request)
+    body = await read_object(request)
     name = body.get("id")
     if not isinstance(name, str) or not name:
         raise BadRequest('send {"id": "..."}, the id of an installed model')
@@ -107,7 +107,7 @@ async def remove(request: web.Request) -> web.Response:
 async def verify(request: web.Request) -> web.Response:
     """Look at one model (`{"id": ...}`) or at all, on every level and at their speed."""
     check_origin(request)
-    body = await _body(request)
+    body = await read_object(request)
     name = body.get("id", "")
     if not isinstance(name, str):
         raise BadRequest("id must be text")
@@ -201,23 +201,6 @@ def _role(request: web.Request) -> Role:
     if role not in ROLES:
         raise UnknownModel(f"{role!r} is not a role; roles are {', '.join(ROLES)}")
     return role
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    data = b""
-    async for piece in request.content.iter_chunked(_MAX_JSON_BYTES):
-        data += piece
-        if len(data) > _MAX_JSON_BYTES:
-            raise BadRequest("the body is too long")
-    if not data:
-        return {}
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON") from None
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    return body
 
 
 def _json(body: object, status: int = 200) -> web.Response:

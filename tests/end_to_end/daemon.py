@@ -30,14 +30,14 @@ class Daemon:
         *settings: str,
         ready: bool = True,
         listeners: int = 1,
-        environment: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`environment` is added to this process's own."""
-        self._environment = {**os.environ, **(environment or {})}
+        """`environ` is added to the environment."""
         self._state_dir = state_dir
         self._settings = settings
         self._wait_ready = ready
         self._listeners = listeners
+        self._environ = {**os.environ, **(environ or {})}
         self._log = state_dir / "daemon.log"
         self.addresses: list[str] = []
 
@@ -66,7 +66,7 @@ class Daemon:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self._state_dir,
-                env=self._environment,
+                env=self._environ,
             )
         try:
             self._await_listeners()

@@ -64,7 +64,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 def test_ready_is_said_when_the_canary_has_sung_and_stopping_at_the_end(
     tmp_path: Path, manager: Manager
 ) -> None:
-    with Daemon(tmp_path, ready=False, environment=manager.environment(2)) as daemon:
+    with Daemon(tmp_path, ready=False, environ=manager.environment(2)) as daemon:
         manager.await_message("READY=1")
         assert daemon.get("/readyz")[0] == 200
         assert manager.heard[0].startswith(("EXTEND_TIMEOUT_USEC=", "STATUS=Starting"))
@@ -79,7 +79,7 @@ def test_ready_is_said_without_any_usable_model_and_the_status_says_why(
     tmp_path: Path, manager: Manager
 ) -> None:
     nothing = f"models.dir={tmp_path / 'nothing'}"
-    with Daemon(tmp_path, nothing, ready=False, environment=manager.environment(2)) as daemon:
+    with Daemon(tmp_path, nothing, ready=False, environ=manager.environment(2)) as daemon:
         manager.await_message("READY=1")
         status = manager.await_message("STATUS=Can't transcribe")
         assert "builtin-vad" in status
@@ -91,7 +91,7 @@ def test_a_lane_that_hangs_triggers_the_watchdog(
     root: Path, tmp_path: Path, manager: Manager
 ) -> None:
     settings = ("inference.job_limit_s=1", "health.canary_s=0.5")
-    with Daemon(tmp_path, *settings, environment=manager.environment(30)) as daemon:
+    with Daemon(tmp_path, *settings, environ=manager.environment(30)) as daemon:
         manager.await_message("WATCHDOG=1")
         tasks = Path(f"/proc/{daemon.pid}/task").iterdir()
         thread = next(t.name for t in tasks if (t / "comm").read_text() == "lane-offline\n")
@@ -140,7 +140,7 @@ async def test_a_reload_reaches_new_streams_and_drops_none_of_ten(
 ) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("recognition: {max_end_silence_ms: 800}\n")
-    with Daemon(tmp_path, environment=manager.environment(30)) as daemon:
+    with Daemon(tmp_path, environ=manager.environment(30)) as daemon:
         manager.await_message("READY=1")
         go = asyncio.Event()
         old = [asyncio.create_task(talk(daemon.url, root / CLIP, go)) for _ in range(SESSIONS)]

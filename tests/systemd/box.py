@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
 """Debian of the tree; SYSTEMD_TEST_SUITE names another, for which packages are needed."""
-PACKAGES = "systemd-sysv,dbus,python3,libgomp1,libstdc++6"
+PACKAGES = "systemd-sysv,dbus,python3,python3-pyaudio,libgomp1,libstdc++6"
 BOOT_S, STOP_S = 60.0, 60.0
 _POWER_OFF = signal.SIGRTMIN + 4
 _LIB = "usr/lib/funasr-agent"

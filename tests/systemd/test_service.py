@@ -114,11 +114,16 @@ def quick(service: Service) -> Iterator[Service]:
 
 def test_an_absent_microphone_is_no_reason_to_restart(quick: Service) -> None:
     assert "no" in quick.box.run("test -e /dev/snd || echo no")
+    quick.configure(microphone={"enabled": True})
+    quick.box.run("systemctl restart funasr-agent")
     restarts, process = quick.restarts, quick.pid
     quick.box.run(f"sleep {3 * QUICK_S}")
     assert (quick.restarts, quick.pid) == (restarts, process)
     assert quick.box.show("ActiveState") == "active"
-    note("no sound device", f"0 restarts in three periods of a watchdog of {QUICK_S} s")
+    said = quick.check("microphone")
+    assert said["status"] == "degraded"
+    note("microphone of a box without any", said["reason"])
+    note("and its restarts", f"0 restarts in three periods of a watchdog of {QUICK_S} s")
 
 
 def test_a_frozen_agent_is_restarted_by_the_watchdog(quick: Service) -> None:
@@ -202,12 +207,15 @@ def segments_end(service: Service) -> int:
 
 
 def test_the_weekly_check_asks_the_running_agent(service: Service) -> None:
-    service.box.run("systemctl start funasr-agent-verify.service")
+    service.box.run("systemctl start funasr-agent-verify.service", check=False)
     said = service.box.run("journalctl -u funasr-agent-verify -o cat --no-pager")
-    assert "builtin-vad" in said
-    assert service.box.show("Result", "funasr-agent-verify") == "success"
-    assert "builtin-offline" in said
-    note("weekly check", "ok")
+    # On a busy machine a model may be told to be slow, which shows as a failed unit.
+    looked_at = re.findall(r"^(ok|slow) +builtin-(\w+)@", said, flags=re.MULTILINE)
+    assert {name for _, name in looked_at} == {"vad", "online", "offline"}, said
+    slow = any(verdict == "slow" for verdict, _ in looked_at)
+    result = service.box.show("Result", "funasr-agent-verify")
+    assert result == ("exit-code" if slow else "success")
+    note("weekly check", "three models looked at" + (", one is slow" if slow else ""))
 
 
 def test_a_reboot_comes_back(service: Service) -> None:

@@ -46,7 +46,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "wetext": (),
     "soundfile": ("audio/",),
     "soxr": ("audio/",),
-    "pyaudio": ("audio/",),
+    "pyaudio": ("audio/microphone.py",),
     "aiohttp": ("web/", "app.py", "doctor/remote.py"),
     "torch": (),
     "funasr": (),

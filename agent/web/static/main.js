@@ -1,5 +1,6 @@
 // Wiring: the button, what the page says about its state, and the parts behind them.
 
+import { BoxMicrophone } from "./boxmic.js";
 import { byId, seconds } from "./dom.js";
 import { Meter } from "./meter.js";
 import { MicrophoneError, microphoneObstacle } from "./recorder.js";
@@ -40,7 +41,7 @@ class Page {
 
   open() {
     new Uploads(this.#transcript);
-    new BoxStatus().open();
+    new BoxStatus(new BoxMicrophone(this.#transcript)).open();
     const obstacle = microphoneObstacle();
     if (obstacle) this.#complain(obstacle);
     this.#show(obstacle ? "blocked" : "idle");

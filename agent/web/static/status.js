@@ -25,6 +25,12 @@ export class BoxStatus {
   #socket = null;
   #seq = null;
   #sessions = null;
+  #microphone;
+
+  /** microphone: told of the box's own one, and of every event. */
+  constructor(microphone) {
+    this.#microphone = microphone;
+  }
 
   open() {
     this.#refresh();
@@ -54,6 +60,7 @@ export class BoxStatus {
   #receive(event) {
     this.#backoff.reset();
     this.#seq = event.seq;
+    this.#microphone.event(event);
     if (event.type === "snapshot") this.#showStatus(event.status);
     else if (event.type === "health") showHealth(event.status, event.checks ?? []);
     else if (event.type === "models") this.#refresh();
@@ -69,6 +76,7 @@ export class BoxStatus {
     byId("box-detail").textContent = [version, status.board].filter(Boolean).join(" · ");
     byId("models").replaceChildren(...(status.models ?? []).map(modelRow));
     this.#showSessions(status.sessions?.open ?? 0);
+    this.#microphone.show(status.microphone ?? null);
   }
 
   #showSessions(open) {

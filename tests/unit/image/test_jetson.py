@@ -70,7 +70,7 @@ def test_the_runtime_fits_the_trees_python(
 def test_a_missing_runtime_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
     tree = inspect(make_tree(tmp_path))
     packages = make_packages(tmp_path, "funasr-agent_0.1.0_all.deb")
-    with pytest.raises(RuntimeError, match="cp310_.*scripts/build-deb --arch arm64"):
+    with pytest.raises(RuntimeError, match=r"cp310_.*scripts/build-deb --arch arm64"):
         choose_packages(tree, packages)
 
 
@@ -79,7 +79,7 @@ def test_each_missing_step_of_nvidias_is_named(tmp_path: Path) -> None:
         inspect(tmp_path)
     tree = make_tree(tmp_path)
     (tree / "rootfs/etc/nv_tegra_release").unlink()
-    with pytest.raises(RuntimeError, match="apply_binaries.sh"):
+    with pytest.raises(RuntimeError, match=r"apply_binaries\.sh"):
         inspect(tree)
     (tree / "rootfs/usr/bin/python3").unlink()
     (tree / "rootfs/usr/bin").rmdir()

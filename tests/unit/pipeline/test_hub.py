@@ -76,3 +76,16 @@ async def test_close_ends_the_iteration() -> None:
     await asyncio.sleep(0)
     viewer.close()
     assert await task == []
+
+
+async def test_a_passing_event_is_not_kept_and_replaces_the_one_that_waits() -> None:
+    hub = Hub(10, 3)
+    viewer = hub.subscribe()
+    hub.publish("microphone", {"level_dbfs": -60})
+    for level in range(-50, -40):
+        hub.publish("microphone", {"level_dbfs": level}, passing=True)
+    viewer.close()
+    assert [event["level_dbfs"] async for event in viewer] == [-60, -41]
+    later = hub.subscribe(0)
+    later.close()
+    assert [event["level_dbfs"] async for event in later] == [-60]

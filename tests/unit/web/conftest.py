@@ -16,6 +16,7 @@ from agent.engine.session import SessionSettings
 from agent.live_config import LiveConfig
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
+from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import Limits, TranscriptionService
@@ -112,6 +113,12 @@ class Box:
             self.status,
             self.keeper,
             time.time(),
+            Microphone(
+                self.config.microphone,
+                self.service,
+                self.service.hub,
+                self.state / "microphone.json",
+            ),
         )
         self.client = TestClient(TestServer(build_application(context)))
         await self.client.start_server()
