@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -161,10 +162,10 @@ def run_inside(root: Path, script: str) -> str:
 
 def kernel_version(root: Path) -> str:
     """Of the newest kernel in the tree."""
-    versions = sorted(path.name.removeprefix("vmlinuz-") for path in root.glob("boot/vmlinuz-*"))
+    versions = [path.name.removeprefix("vmlinuz-") for path in root.glob("boot/vmlinuz-*")]
     if not versions:
         raise RuntimeError(f"{root}: no kernel in boot/")
-    return versions[-1]
+    return max(versions, key=lambda version: [int(n) for n in re.findall(r"\d+", version)])
 
 
 def tree_bytes(root: Path) -> int:
