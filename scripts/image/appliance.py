@@ -21,6 +21,10 @@ IMAGE_LISTENERS = (
 )
 """Where the agent can ask for its token these need no `auth: open` any more, and 80 redirects."""
 IMAGE_VALUES = {**PATHS, "auth.mode": "open"}
+_ACCESS_NOTE = """\
+# The listeners serve everyone on private networks, since there is no sign-in yet; the drop-in
+# private-networks.conf of funasr-agent.service keeps all others out.
+"""
 PRIVATE_NETWORKS = (
     "127.0.0.0/8",
     "::1/128",
@@ -119,7 +123,7 @@ _LIB = "usr/lib/funasr-image"
 
 def agent_config(defaults: str) -> str:
     """config.yaml of the image, from the checkout's."""
-    return device_config(defaults, IMAGE_LISTENERS, IMAGE_VALUES)
+    return device_config(defaults, IMAGE_LISTENERS, IMAGE_VALUES, _ACCESS_NOTE)
 
 
 def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
@@ -140,6 +144,8 @@ def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
         "etc/ssh/sshd_config.d/funasr-image.conf": (_SSHD, 0o644),
         "etc/systemd/system/ssh.service.d/funasr-image.conf": (_SSH_DROPIN, 0o644),
         f"etc/sudoers.d/{ADMIN}": (f"{ADMIN} ALL=(ALL) NOPASSWD: ALL\n", 0o440),
+        # An update asks nobody: there is nobody at the console.
+        "etc/dpkg/dpkg.cfg.d/funasr-image": ("force-confold\n", 0o644),
         "etc/default/locale": ("LANG=C.UTF-8\n", 0o644),
         "etc/environment": ("ORT_DISABLE_TELEMETRY=1\n", 0o644),
         "etc/initramfs-tools/modules": ("overlay\n", 0o644),

@@ -41,6 +41,7 @@ _LEFT_OUT = (
     "etc/systemd/system/ssh.service.d/",
     "etc/systemd/system.conf.d/",
     "etc/sudoers.d/",
+    "etc/dpkg/",
     "usr/lib/systemd/system/funasr-image-grow.service",
     "usr/lib/funasr-image/grow",
     "usr/lib/funasr-image/boot-files",

@@ -124,6 +124,11 @@ def set_up(board: Board, root: Path, defaults: str) -> None:
         (root / name).symlink_to(target)
     for path in [*root.glob("etc/ssh/ssh_host_*"), *root.glob("var/lib/apt/lists/*_*")]:
         path.unlink()
+    # Quick for the build; on the box an update must outlive a power cut.
+    for path in root.glob("etc/dpkg/dpkg.cfg.d/*"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.strip() != "force-unsafe-io"]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     # Hidden below the boot partition once it is mounted.
     boot = root / board.boot_mount.lstrip("/")
     shutil.rmtree(boot, ignore_errors=True)
@@ -147,7 +152,11 @@ def run_inside(root: Path, script: str) -> str:
         'mount -t proc proc "$0/proc" && mount -t tmpfs tmpfs "$0/dev" && '
         'for n in null zero full random urandom; do cp -a "/dev/$n" "$0/dev"; done && '
         'ln -s /proc/self/fd "$0/dev/fd" && '
-        'mkdir "$0/dev/shm" && mount -t tmpfs tmpfs "$0/tmp" && exec chroot "$0" /bin/sh -ec "$1"'
+        'mkdir "$0/dev/shm" "$0/dev/pts" && mount -t devpts devpts "$0/dev/pts" && '
+        'mount -t tmpfs tmpfs "$0/tmp" && '
+        # raspi-firmware wants a mounted partition there.
+        'b=$0/boot/firmware; if [ -d "$b" ]; then mount --bind "$b" "$b"; fi; '
+        'exec chroot "$0" /bin/sh -ec "$1"'
     )
     environment = {
         "DEBIAN_FRONTEND": "noninteractive",
