@@ -54,8 +54,9 @@ def device_config(
     values: Mapping[str, str] = PATHS,
     note: str = LOOPBACK_NOTE,
 ) -> str:
-    """The text of config.yaml with these listeners and values (written as YAML), and a note on
-    who may use them at its head; everything else, the comments too, stays. Raises ValueError when a key is not in `text` just once."""
+    """The text of config.yaml with these listeners and values (written as YAML), and at its head
+    a note on who may use them; everything else, the comments too, stays. Raises ValueError when a
+    key is not in `text` just once."""
     entries = "".join(
         f"  - host: {item.host}\n"
         f"    port: {item.port:<20}# {item.why}\n"
