@@ -16,7 +16,7 @@ from pathlib import Path
 from agent import __version__
 from scripts.image import boot_files, disk, emulation, initramfs, jetson, sbom, stock, system
 from scripts.image.appliance import SETTINGS_FILE, SETTINGS_TEMPLATE
-from scripts.image.boards import BASE_MODULES, BASE_PACKAGES, BOARDS, Board
+from scripts.image.boards import BASE_MODULES, BASE_PACKAGES, BOARDS, COLD_PLUG, Board
 from scripts.image.commands import missing, run, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +92,7 @@ def _assemble(board: Board, root: Path, output: Path, scratch: Path) -> Path:
     version = system.kernel_version(root)
     overlay = (root / "etc/initramfs-tools/scripts/init-bottom/funasr-overlay").read_text()
     modules = (*BASE_MODULES, *board.modules)
-    initramfs.make(root, version, modules, overlay, scratch)
+    initramfs.make(root, version, modules, COLD_PLUG, overlay, scratch)
     boot = scratch / "boot"
     boot.mkdir()
     boot_files.lay_out(board, root, version, boot)

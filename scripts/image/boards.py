@@ -70,7 +70,25 @@ BASE_MODULES = (
     "sdhci_acpi",
     "mmc_block",
 )
-"""What the first initramfs needs to find its root; the system loads the rest itself."""
+"""Loaded first by the first initramfs."""
+COLD_PLUG = (
+    "drivers/ata",
+    "drivers/clk",
+    "drivers/mmc",
+    "drivers/nvme",
+    "drivers/pci",
+    "drivers/phy",
+    "drivers/pinctrl",
+    "drivers/regulator",
+    "drivers/reset",
+    "drivers/scsi/hisi_sas",
+    "drivers/ufs",
+    "drivers/usb/dwc3",
+    "drivers/usb/host",
+    "drivers/usb/storage",
+    "drivers/virtio",
+)
+"""Folders of modules that it loads where the board names such a device and no root was found."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +186,11 @@ BOARDS = {
             modules=(
                 "sdhci_iproc",
                 "bcm2835",
-                "clk_raspberrypi",
-                "raspberrypi_hwmon",
                 "dwc2",
                 "reset_raspberrypi",
-                "pcie_brcmstb",
+                # The Pi 4's card slot gets its power through these.
+                "fixed",
+                "gpio_regulator",
             ),
             console="ttyS1,115200",
         ),

@@ -18,6 +18,10 @@ _INIT = """\
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
 mount -t tmpfs -o mode=0755,nosuid,nodev run /run
 while read -r module; do insmod "$module" 2>/dev/null; done </modules
+# A name may wait for another's driver, so this is done again until the root is there.
+load_drivers() {
+    find /sys/devices -name modalias -exec cat {} + | sort -u | xargs -n 1 modprobe -q
+}
 for word in $(cat /proc/cmdline); do case $word in root=*) wanted=${word#root=} ;; esac; done
 tries=0
 while :; do
@@ -30,6 +34,7 @@ while :; do
     if [ $tries -gt 300 ]; then
         echo "No root file system $wanted was found in 30 s; restarting."; sleep 10; reboot -f
     fi
+    if [ $((tries % 10)) = 3 ]; then load_drivers 2>/dev/null; fi
     sleep 0.1
 done
 rootmnt=/newroot; export rootmnt
@@ -42,14 +47,23 @@ exec switch_root $rootmnt /sbin/init
 """
 
 
-def make(root: Path, version: str, modules: Iterable[str], overlay: str, scratch: Path) -> Path:
-    """Write boot/initrd.img-VERSION in the tree `root`, for its kernel; the file."""
+def make(
+    root: Path,
+    version: str,
+    modules: Iterable[str],
+    folders: Iterable[str],
+    overlay: str,
+    scratch: Path,
+) -> Path:
+    """Write boot/initrd.img-VERSION in the tree `root`, for its kernel; the file. `modules` are
+    loaded first, those in `folders` (below the kernel's) where the board has such a device."""
     tree = scratch / "initramfs"
     for name in ("bin", "dev", "proc", "sys", "run", "newroot"):
         (tree / name).mkdir(parents=True)
     shutil.copy(root / "usr/bin/busybox", tree / "bin/busybox")
     paths = module_paths(root, version, modules)
-    for path in paths:
+    lists = [f"lib/modules/{version}/modules.{name}" for name in ("dep", "alias", "builtin")]
+    for path in dict.fromkeys([*paths, *folder_modules(root, version, folders), *lists]):
         target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / path, target)
@@ -96,4 +110,16 @@ def module_paths(root: Path, version: str, modules: Iterable[str]) -> list[str]:
                 found[str(inside)] = None
     if not found:
         raise RuntimeError(f"{root}: no module of {version} was found; is its depmod list there?")
+    return list(found)
+
+
+def folder_modules(root: Path, version: str, folders: Iterable[str]) -> list[str]:
+    """The modules in those folders and those that they need, below `root`, after depmod's list."""
+    base = f"lib/modules/{version}"
+    starts = tuple(f"kernel/{folder}/" for folder in folders)
+    found: dict[str, None] = {}
+    for line in (root / base / "modules.dep").read_text(encoding="ascii").splitlines():
+        module, _, needed = line.partition(":")
+        if module.startswith(starts):
+            found.update((f"{base}/{name}", None) for name in (module, *needed.split()))
     return list(found)
