@@ -43,10 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         native = platform.machine() == "aarch64"
         print(" ".join(missing(_PROGRAMS if native else {**_PROGRAMS, **_EMULATOR})))
         return 0
-    if words[:2] == ["--board", "jetson"]:
-        return jetson.main(words[2:])
-    if words[:2] == ["--board", "stock"]:
-        return stock.main(words[2:])
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--board")
+    known, others = first.parse_known_args(words)
+    if known.board == "jetson":
+        return jetson.main(others)
+    if known.board == "stock":
+        return stock.main(others)
     args = _parser().parse_args(words)
     if os.geteuid() != 0:
         print("build-image: a system tree needs root: sudo scripts/build-image", file=sys.stderr)

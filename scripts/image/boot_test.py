@@ -62,6 +62,7 @@ class Trial:
             self._settings_and_growth()
             self._serves()
             self._start_and_kill()
+            self._boot_files()
             bundle = make_bundle(self._work)
             for when in _CUTS:
                 self._cut(bundle, when)
@@ -159,6 +160,17 @@ class Trial:
         self.say(
             f"killed (SIGKILL): back and ready after {took:.0f} s, process {before} -> {after}"
         )
+
+    def _boot_files(self) -> None:
+        """What the hooks of kernel and initramfs updates call."""
+        boot = BOARDS["uefi-arm64"].boot_mount
+        self._shell.run(
+            f"set -e; v=$(uname -r); sudo rm {boot}/funasr/initrd\n"
+            "sudo /usr/lib/funasr-image/boot-files $v\n"
+            f"sudo cmp /boot/initrd.img-$v {boot}/funasr/initrd\n"
+            f"sudo cmp /boot/vmlinuz-$v {boot}/funasr/linux"
+        )
+        self.say("kernel and initramfs were copied to the boot partition, as after an update")
 
     def _cut(self, bundle: Path, when: str) -> None:
         sending = self._shell.start("sudo funasr-agent models install -", bundle)

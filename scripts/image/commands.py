@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 _TAIL_LINES = 25
+_SYSTEM_PATH = ":/usr/sbin:/sbin"
 
 
 class CommandFailed(RuntimeError):
@@ -19,9 +20,11 @@ def run(
     command: Sequence[str], environment: Mapping[str, str] | None = None, given: str | None = None
 ) -> str:
     """Its standard output. Raises CommandFailed."""
+    # A user's PATH may lack the folders of sfdisk and mkfs.
+    path = {"PATH": os.environ.get("PATH", "") + _SYSTEM_PATH}
     done = subprocess.run(
         command,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **path, **(environment or {})},
         input=given,
         capture_output=True,
         text=True,
@@ -37,7 +40,7 @@ def run(
 
 def missing(programs: Mapping[str, str]) -> list[str]:
     """Packages to install for those programs (program -> package) that are not here."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    path = os.environ.get("PATH", "") + _SYSTEM_PATH
     return sorted({pkg for name, pkg in programs.items() if shutil.which(name, path=path) is None})
 
 
