@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -184,3 +186,32 @@ def end_silence(daemon: Daemon) -> int:
 def configuration(daemon: Daemon) -> str:
     checks = daemon.get("/health")[1]["checks"]
     return str(next(check["reason"] for check in checks if check["name"] == "configuration"))
+
+
+def test_a_closed_terminal_ends_the_agent_and_a_hang_up_in_an_open_one_reloads(
+    tmp_path: Path,
+) -> None:
+    settings = ("--set", "listen.0.port=0", "--set", f"state_dir={tmp_path}")
+    child, terminal = pty.fork()
+    if child == 0:  # in a session whose terminal the test holds
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "agent", "serve", *settings])
+    read_until(terminal, b"open http")
+    os.kill(child, signal.SIGHUP)
+    read_until(terminal, b"configuration reloaded")
+    os.close(terminal)
+    deadline = time.monotonic() + WAIT_S
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def read_until(terminal: int, wanted: bytes) -> None:
+    """Reads what is written to a terminal until the words come."""
+    seen = b""
+    deadline = time.monotonic() + WAIT_S
+    while wanted not in seen:
+        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"no {wanted!r} in {seen!r}"
+        seen += os.read(terminal, 4096)

@@ -114,7 +114,7 @@ class Box:
             self.keeper,
             time.time(),
             Microphone(
-                self.config.microphone,
+                self.live.current.microphone,
                 self.service,
                 self.service.hub,
                 self.state / "microphone.json",
