@@ -42,7 +42,7 @@ def try_jetson(base: Path, packages: Path, work: Path) -> None:
             raise RuntimeError(f"the {attempt} run failed")
     _need_agent(root)
     drop_in = root / "usr/lib/systemd/system/funasr-agent.service.d/jetson.conf"
-    _need(drop_in.exists(), f"{drop_in} is missing: the package did not see a Jetson")
+    _need(drop_in.is_symlink(), f"{drop_in} is missing: the package did not see a Jetson")
     wants = root / "etc/systemd/system/multi-user.target.wants"
     for unit in ("funasr-agent.service", "funasr-image-settings.service"):
         _need((wants / unit).is_symlink(), f"{unit} is not enabled")
