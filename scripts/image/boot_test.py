@@ -55,18 +55,20 @@ class Trial:
         print(line, flush=True)
         print(line, file=self._log, flush=True)
 
-    def run(self) -> None:
-        """All steps. Raises Failed; the board is off afterwards."""
+    def run(self, *, cuts: bool = True) -> None:
+        """All steps, or those without the power cuts of an installation. Raises Failed; the board
+        is off afterwards."""
         try:
             self._first_boot()
             self._settings_and_growth()
             self._serves()
             self._start_and_kill()
             self._boot_files()
-            bundle = make_bundle(self._work)
-            for when in _CUTS:
-                self._cut(bundle, when)
-            self._install(bundle)
+            if cuts:
+                bundle = make_bundle(self._work)
+                for when in _CUTS:
+                    self._cut(bundle, when)
+                self._install(bundle)
             self._read_only()
             self._clean_end()
         finally:
@@ -287,6 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image", type=Path, default=image, metavar="FILE")
     parser.add_argument("--work", type=Path, default=ROOT / "build/test-image", metavar="DIR")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="of the page; needs Chromium")
+    parser.add_argument(
+        "--no-cuts", action="store_true", help="without the power cuts of an installation"
+    )
     args = parser.parse_args(arguments)
     if not args.image.is_file():
         print(
@@ -296,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     args.work.mkdir(parents=True, exist_ok=True)
     try:
-        Trial(args.image, args.work, args.picture).run()
+        Trial(args.image, args.work, args.picture).run(cuts=not args.no_cuts)
     except (Failed, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         print(f"test-image: {error}\nconsole and log: {args.work}", file=sys.stderr)
         return 1
