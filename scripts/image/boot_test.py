@@ -207,7 +207,11 @@ class Trial:
         need(sending.wait(BOOT_LIMIT_S) == 0, f"models install ends with {sending.returncode}")
         listed = self._shell.run("sudo funasr-agent models list")
         need(CUT_ID in listed, f"the model is not listed:\n{listed}")
-        self.say(f"the same model, not cut: installed in {time.monotonic() - started:.0f} s")
+        rest = self._shell.run("sudo find /var/lib/funasr-agent -name '.staging-*'")
+        need(not rest, f"left of the cut installations: {rest}")
+        self.say(
+            f"the same model, not cut: installed in {time.monotonic() - started:.0f} s; the rests are gone"
+        )
 
     def _read_only(self) -> None:
         public = self._key.with_suffix(".pub").read_text(encoding="utf-8").strip()
