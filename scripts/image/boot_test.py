@@ -209,9 +209,8 @@ class Trial:
         need(CUT_ID in listed, f"the model is not listed:\n{listed}")
         rest = self._shell.run("sudo find /var/lib/funasr-agent -name '.staging-*'")
         need(not rest, f"left of the cut installations: {rest}")
-        self.say(
-            f"the same model, not cut: installed in {time.monotonic() - started:.0f} s; the rests are gone"
-        )
+        took = time.monotonic() - started
+        self.say(f"the same model, not cut: installed in {took:.0f} s; the rests are gone")
 
     def _read_only(self) -> None:
         public = self._key.with_suffix(".pub").read_text(encoding="utf-8").strip()
