@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import re
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
 
 from agent import __version__
 from scripts.image.appliance import ADMIN, SETTINGS_FILE
 from scripts.image.boards import BOARDS, MIB
 from scripts.image.commands import run
+from scripts.image.cut_bundle import CUT_ID, PADDING_BYTES, make_bundle
 from scripts.image.machine import Machine
 from scripts.image.visit import Failed, Page, Shell, photograph, until
 
@@ -26,9 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CLIPS = ROOT / "tests/data/clips"
 BOOT_LIMIT_S = 900
 """For everything that takes a minute on an idle machine."""
-CUT_ID = "cut-test"
-_PADDING_BYTES = 32 * MIB
-"""So that the transfer of the model takes a while."""
 _CUTS = ("while its bytes arrive", "while it is verified")
 
 
@@ -65,7 +58,7 @@ class Trial:
             self._start_and_kill()
             self._boot_files()
             if cuts:
-                bundle = make_bundle(self._work)
+                bundle = make_bundle(ROOT / "models/builtin-offline", self._work)
                 for when in _CUTS:
                     self._cut(bundle, when)
                 self._install(bundle)
@@ -179,7 +172,7 @@ class Trial:
         if when == _CUTS[0]:
             until("the model's first bytes", self._staged, BOOT_LIMIT_S)
         else:
-            until("the model's last bytes", lambda: self._staged(_PADDING_BYTES), BOOT_LIMIT_S)
+            until("the model's last bytes", lambda: self._staged(PADDING_BYTES), BOOT_LIMIT_S)
         need(sending.poll() is None, "the installation had ended before the power cut")
         self._machine.power_cut()
         sending.kill()
@@ -256,33 +249,6 @@ def expected(name: str) -> str:
         if clip == name:
             return text
     raise KeyError(name)
-
-
-def make_bundle(work: Path) -> Path:
-    """A bundle with a copy of the embedded recogniser under another name, and much padding."""
-    source = ROOT / "models/builtin-offline"
-    manifest = yaml.safe_load((source / "manifest.yaml").read_text(encoding="utf-8"))
-    manifest["id"] = CUT_ID
-    padding = bytes(range(256)) * (_PADDING_BYTES // 256)
-    digest = hashlib.sha256(padding).hexdigest()
-    manifest["files"]["padding.bin"] = {"size": len(padding), "sha256": digest}
-    contents = {path.name: path.read_bytes() for path in sorted(source.iterdir())}
-    contents["padding.bin"] = padding
-    text = yaml.safe_dump(manifest, allow_unicode=True, sort_keys=False)
-    contents["manifest.yaml"] = text.encode()
-    sums = "".join(
-        f"{hashlib.sha256(data).hexdigest()}  {CUT_ID}/{name}\n" for name, data in contents.items()
-    )
-    bundle = work / f"{CUT_ID}.tar"
-    with tarfile.open(bundle, "w") as tar:
-        for name, data in [
-            *((f"{CUT_ID}/{name}", data) for name, data in contents.items()),
-            ("SHA256SUMS", sums.encode()),
-        ]:
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o644
-            tar.addfile(entry, io.BytesIO(data))
-    return bundle
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
