@@ -102,7 +102,6 @@ ConditionPathExists=|/etc/funasr-image/ssh_keys/{ADMIN}
 ConditionPathExists=|/home/{ADMIN}/.ssh/authorized_keys
 """
 _JOURNAL = "[Journal]\nStorage=persistent\nSystemMaxUse=64M\nRateLimitBurst=5000\n"
-_WATCHDOG = "# A board that hangs is reset by its own timer.\n[Manager]\nRuntimeWatchdogSec=60s\n"
 
 UNITS = (
     "funasr-image-settings.service",
@@ -140,7 +139,6 @@ def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
         "etc/avahi/services/funasr-agent.service": (AVAHI_SERVICE, 0o644),
         "etc/systemd/network/80-dhcp.network": (_NETWORK, 0o644),
         "etc/systemd/journald.conf.d/funasr-image.conf": (_JOURNAL, 0o644),
-        "etc/systemd/system.conf.d/funasr-image.conf": (_WATCHDOG, 0o644),
         "etc/ssh/sshd_config.d/funasr-image.conf": (_SSHD, 0o644),
         "etc/systemd/system/ssh.service.d/funasr-image.conf": (_SSH_DROPIN, 0o644),
         f"etc/sudoers.d/{ADMIN}": (f"{ADMIN} ALL=(ALL) NOPASSWD: ALL\n", 0o440),

@@ -39,7 +39,6 @@ _LEFT_OUT = (
     "etc/initramfs-tools/",
     "etc/ssh/sshd_config.d/",
     "etc/systemd/system/ssh.service.d/",
-    "etc/systemd/system.conf.d/",
     "etc/sudoers.d/",
     "etc/dpkg/",
     "usr/lib/systemd/system/funasr-image-grow.service",
