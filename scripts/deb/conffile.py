@@ -41,6 +41,8 @@ _HEAD = """\
 # funasr-agent on this device. Every key is here; a changed one stays at upgrades.
 # `funasr-agent config check` names every problem, `config show` what is in force.
 # After a change: systemctl reload funasr-agent; it names the keys that wait for a restart.
+"""
+LOOPBACK_NOTE = """\
 # The listeners serve this box only. There is no sign-in yet: `host: 0.0.0.0` together with
 # `auth: open` serves everyone on the network.
 """
@@ -50,9 +52,11 @@ def device_config(
     text: str,
     listeners: Sequence[Listener] = PACKAGE_LISTENERS,
     values: Mapping[str, str] = PATHS,
+    note: str = LOOPBACK_NOTE,
 ) -> str:
-    """The text of config.yaml with these listeners and values (written as YAML); everything
-    else, the comments too, stays. Raises ValueError when a key is not in `text` just once."""
+    """The text of config.yaml with these listeners and values (written as YAML), and at its head
+    a note on who may use them; everything else, the comments too, stays. Raises ValueError when a
+    key is not in `text` just once."""
     entries = "".join(
         f"  - host: {item.host}\n"
         f"    port: {item.port:<20}# {item.why}\n"
@@ -64,7 +68,7 @@ def device_config(
     body = _replace(r"^listen:\n(?:[ ]+[^\n]*\n)+", f"listen:\n{entries}", body, "listen")
     for key, value in values.items():
         body = _set(body, key.split("."), value)
-    return _HEAD + body
+    return _HEAD + note + body
 
 
 def _set(text: str, keys: Sequence[str], value: str) -> str:
