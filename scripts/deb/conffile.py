@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-HOST = "127.0.0.1"
-"""Until listeners have access control the agent refuses any other without `auth: open`."""
+HOST = "0.0.0.0"
 
 PATHS: Mapping[str, str] = MappingProxyType(
     {
@@ -32,8 +31,8 @@ class Listener:
 
 
 PACKAGE_LISTENERS = (
-    Listener(8080, False, "the page and the API"),
-    Listener(8443, True, "the same with TLS"),
+    Listener(8080, False, "leads browsers to https"),
+    Listener(8443, True, "the page and the API"),
     Listener(10095, True, "FunASR clients, wss"),
     Listener(10096, False, "FunASR clients, ws"),
 )
@@ -42,9 +41,9 @@ _HEAD = """\
 # `funasr-agent config check` names every problem, `config show` what is in force.
 # After a change: systemctl reload funasr-agent; it names the keys that wait for a restart.
 """
-LOOPBACK_NOTE = """\
-# The listeners serve this box only. There is no sign-in yet: `host: 0.0.0.0` together with
-# `auth: open` serves everyone on the network.
+ACCESS_NOTE = """\
+# The listeners serve the network. From other machines the page and the API ask for the token,
+# which `funasr-agent token show` prints; FunASR clients of private networks need none.
 """
 
 
@@ -52,7 +51,7 @@ def device_config(
     text: str,
     listeners: Sequence[Listener] = PACKAGE_LISTENERS,
     values: Mapping[str, str] = PATHS,
-    note: str = LOOPBACK_NOTE,
+    note: str = ACCESS_NOTE,
 ) -> str:
     """The text of config.yaml with these listeners and values (written as YAML), and at its head
     a note on who may use them; everything else, the comments too, stays. Raises ValueError when a

@@ -5,40 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.deb.conffile import PATHS, Listener, device_config
+from scripts.deb.conffile import Listener, device_config
 from scripts.image.boards import BOOT_LABEL, ROOT_LABEL, Board
 
 HOST_NAME = "funasr-agent"
 ADMIN = "admin"
 SETTINGS_FILE = "funasr-agent.txt"
 
-_EVERY = "0.0.0.0"
 IMAGE_LISTENERS = (
-    Listener(80, False, "the page; browsers give the microphone to https only", _EVERY),
-    Listener(443, True, "the page and the API", _EVERY),
-    Listener(10095, True, "FunASR clients, wss", _EVERY),
-    Listener(10096, False, "FunASR clients, ws", _EVERY),
-)
-"""Where the agent can ask for its token these need no `auth: open` any more, and 80 redirects."""
-IMAGE_VALUES = {**PATHS, "auth.mode": "open"}
-_ACCESS_NOTE = """\
-# The listeners serve everyone on private networks, since there is no sign-in yet; the drop-in
-# private-networks.conf of funasr-agent.service keeps all others out.
-"""
-PRIVATE_NETWORKS = (
-    "127.0.0.0/8",
-    "::1/128",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "fc00::/7",
-    "fe80::/64",
-)
-"""Who reaches the agent while it asks nobody for a token; the kernel holds to it."""
-NETWORK_DROPIN = (
-    "# The agent has no sign-in yet (auth.mode: open), so only private networks reach it.\n"
-    "[Service]\nIPAddressDeny=any\n" + "".join(f"IPAddressAllow={n}\n" for n in PRIVATE_NETWORKS)
+    Listener(80, False, "leads browsers to https"),
+    Listener(443, True, "the page and the API"),
+    Listener(10095, True, "FunASR clients, wss"),
+    Listener(10096, False, "FunASR clients, ws"),
 )
 
 ISSUE = r"""
@@ -122,7 +100,7 @@ _LIB = "usr/lib/funasr-image"
 
 def agent_config(defaults: str) -> str:
     """config.yaml of the image, from the checkout's."""
-    return device_config(defaults, IMAGE_LISTENERS, IMAGE_VALUES, _ACCESS_NOTE)
+    return device_config(defaults, IMAGE_LISTENERS)
 
 
 def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
@@ -135,7 +113,6 @@ def files(board: Board, defaults: str) -> Mapping[str, tuple[str, int]]:
         "etc/fstab": (fstab(board), 0o644),
         "etc/issue": (ISSUE, 0o644),
         "etc/funasr-agent/config.yaml": (agent_config(defaults), 0o644),
-        "etc/systemd/system/funasr-agent.service.d/private-networks.conf": (NETWORK_DROPIN, 0o644),
         "etc/avahi/services/funasr-agent.service": (AVAHI_SERVICE, 0o644),
         "etc/systemd/network/80-dhcp.network": (_NETWORK, 0o644),
         "etc/systemd/journald.conf.d/funasr-image.conf": (_JOURNAL, 0o644),

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLIPS = ROOT / "tests/data/clips"
 BOOT_LIMIT_S = 900
 """For everything that takes a minute on an idle machine."""
+_TOKEN = "token-of-the-boot-test"
 _CUTS = ("while its bytes arrive", "while it is verified")
 
 
@@ -39,7 +40,9 @@ class Trial:
         self._put_settings()
         self._machine = Machine(self._disk, work, (22, 80, 443, 10095, 10096))
         ports = self._machine.ports
-        self._page, self._plain = Page(ports[443], tls=True), Page(ports[80], tls=False)
+        self._page = Page(ports[443], tls=True, token=_TOKEN)
+        self._plain = Page(ports[80], tls=False, token=_TOKEN)
+        self._stranger = Page(ports[443], tls=True, token="wrong")
         self._shell = Shell(ports[22], self._key, ADMIN)
 
     def say(self, text: str) -> None:
@@ -71,7 +74,9 @@ class Trial:
         self._key.unlink(missing_ok=True)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._key)])
         public = self._key.with_suffix(".pub").read_text(encoding="utf-8").strip()
-        self._settings(f"hostname = test-box\nssh_key = {public}\nwifi_pasword = secret\n")
+        self._settings(
+            f"hostname = test-box\nssh_key = {public}\ntoken = {_TOKEN}\nwifi_pasword = secret\n"
+        )
 
     def _settings(self, text: str) -> None:
         path = self._work / SETTINGS_FILE
@@ -117,6 +122,7 @@ class Trial:
         status, text = self._page.get("/")
         need(status == 200 and "<html" in text.lower(), f"GET / gives {status}")
         need(self._plain.get("/livez")[0] == 200, "port 80 does not answer")
+        need(self._stranger.get("/")[0] == 401, "the page is served with a wrong token")
         health = self._page.health()
         need(health["status"] == "ok", f"/health: {health}")
         self.say("page (443, 80) and /health answer; status ok")

@@ -19,7 +19,6 @@ FOLDER = "funasr-agent"
 SCRIPT = "first-boot.sh"
 FILES = {
     "config.yaml": "etc/funasr-agent/config.yaml",
-    "private-networks.conf": "etc/systemd/system/funasr-agent.service.d/private-networks.conf",
     "avahi.service": "etc/avahi/services/funasr-agent.service",
 }
 """Name in the folder, which FAT keeps flat and short -> place below the root; first-boot.sh has
@@ -43,7 +42,6 @@ def lay_out(packages: Path, defaults: str, output: Path) -> Path:
         shutil.copyfile(path, folder / path.name)
     contents = {
         "config.yaml": appliance.agent_config(defaults),
-        "private-networks.conf": appliance.NETWORK_DROPIN,
         "avahi.service": appliance.AVAHI_SERVICE,
         SCRIPT: (Path(__file__).parent / "device" / SCRIPT).read_text(encoding="utf-8"),
     }

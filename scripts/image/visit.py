@@ -38,13 +38,13 @@ def until(what: str, ask: Callable[[], bool], limit_s: float) -> float:
 class Page:
     """One listener of the board, seen from this machine."""
 
-    def __init__(self, port: int, *, tls: bool) -> None:
-        self._port, self._tls = port, tls
+    def __init__(self, port: int, *, tls: bool, token: str) -> None:
+        self._port, self._tls, self._token = port, tls, token
 
     @property
     def url(self) -> str:
-        """With the forwarded port."""
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}/"
+        """With the forwarded port, and the token, for which a browser gets its cookie."""
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}/?token={self._token}"
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body. Raises OSError or HTTPException."""
@@ -86,7 +86,8 @@ class Page:
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_ANSWER_S)
         try:
-            connection.request(method, path, body, headers)
+            bearer = {"Authorization": f"Bearer {self._token}"}
+            connection.request(method, path, body, {**headers, **bearer})
             answer = connection.getresponse()
             return answer.status, answer.read().decode("utf-8", "replace")
         finally:

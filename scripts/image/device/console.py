@@ -49,7 +49,9 @@ def _first_line(path: Path) -> str:
 def _fingerprint(path: Path) -> str:
     try:
         pem = path.read_text(encoding="ascii")
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest().upper()
+        # The authority that signed it may follow.
+        first = pem.split(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest().upper()
     except (FileNotFoundError, ValueError):
         return ""
 

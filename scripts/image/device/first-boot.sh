@@ -42,7 +42,6 @@ dpkg --install --force-confold "$1" "$here"/funasr-agent_*_all.deb >>"$log" 2>&1
 put() { mkdir -p "$root/$(dirname "$2")"; cp "$here/$1" "$root/$2"; chmod 0644 "$root/$2"; }
 if [ -n "$fresh" ]; then
     put config.yaml etc/funasr-agent/config.yaml
-    put private-networks.conf etc/systemd/system/funasr-agent.service.d/private-networks.conf
 fi
 put avahi.service etc/avahi/services/funasr-agent.service
 if [ -d "$root/run/systemd/system" ]; then

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from scripts.image import jetson
-from scripts.image.appliance import NETWORK_DROPIN
 from scripts.image.jetson import choose_packages, customise, inspect
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -104,8 +103,7 @@ def test_the_tree_gets_the_appliance_and_keeps_what_is_nvidias(tmp_path: Path) -
     assert install.names == []
     assert (root / "etc/fstab").read_text() == "NVIDIA's\n"
     assert not (root / "etc/hostname").exists()
-    drop_in = root / "etc/systemd/system/funasr-agent.service.d/private-networks.conf"
-    assert drop_in.read_text() == NETWORK_DROPIN
+    assert "0.0.0.0" in (root / "etc/funasr-agent/config.yaml").read_text()
     assert not list(root.glob("etc/ssh/ssh_host_*"))
     settings = root / "boot/funasr-agent.txt"
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600

@@ -30,10 +30,11 @@ def test_the_device_serves_page_api_and_clients_with_and_without_tls(
     assert found == [(8080, False), (8443, True), (10095, True), (10096, False)]
 
 
-def test_nothing_is_open_to_the_network_without_access_control(tmp_path: Path, text: str) -> None:
+def test_the_network_is_served_and_asked_for_the_token(tmp_path: Path, text: str) -> None:
     config = loaded(tmp_path, device_config(text))
     assert config.auth.mode == "token"
-    assert all(is_loopback(item.host) for item in config.listen)
+    assert config.funasr.allow == "private"
+    assert not any(is_loopback(item.host) for item in config.listen)
 
 
 def test_state_sockets_and_models_lie_where_the_package_has_them(tmp_path: Path, text: str) -> None:
@@ -65,7 +66,7 @@ def test_an_image_gives_its_own_listeners_and_values(tmp_path: Path, text: str) 
     listeners = (Listener(80, False, "sends browsers to 443", host="::1"), Listener(443, True, "."))
     made = device_config(text, listeners, {**PATHS, "logging.format": "ecs", "models.vad": "[a]"})
     config = loaded(tmp_path, made)
-    assert [(item.host, item.port) for item in config.listen] == [("::1", 80), ("127.0.0.1", 443)]
+    assert [(item.host, item.port) for item in config.listen] == [("::1", 80), ("0.0.0.0", 443)]
     assert config.logging.format == "ecs"
     assert config.models.vad == ["a"]
 

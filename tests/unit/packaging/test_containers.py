@@ -101,7 +101,7 @@ def test_a_service_is_read_only_and_without_capabilities(
 
 
 @pytest.mark.parametrize("name", ["agent", "jetson"])
-def test_ports_are_published_on_loopback_only_and_are_listened_to(
+def test_published_ports_are_listened_to_and_ask_for_the_token(
     root: Path, compose: dict[str, Any], name: str
 ) -> None:
     service = compose[name]
@@ -109,8 +109,8 @@ def test_ports_are_published_on_loopback_only_and_are_listened_to(
     config = load_config(root / "config.yaml", environ)
     listening = {item.port for item in config.listen if item.host == "0.0.0.0"}
     published = [entry.split(":") for entry in service["ports"]]
-    assert all(address == "127.0.0.1" for address, _, _ in published)
-    assert {int(inside) for _, _, inside in published} == listening
+    assert {int(inside) for _, inside in published} == listening
+    assert config.auth.mode == "token"
 
 
 def test_a_service_is_built_from_a_file_that_is_there(root: Path, compose: dict[str, Any]) -> None:
