@@ -17,6 +17,7 @@ from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
 from agent.ops.microphone_metrics import add_microphone_metrics
 from agent.pipeline.admission import Step
+from agent.pipeline.history import History
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
@@ -43,6 +44,7 @@ class AgentStatus:
         metrics: Metrics,
         store: ModelStore,
         microphone: Microphone | None = None,
+        history: History | None = None,
     ) -> None:
         self._live = live
         self._service = service
@@ -50,6 +52,7 @@ class AgentStatus:
         self._metrics = metrics
         self._store = store
         self._microphone = microphone
+        self._history = history
         self._loaded: LoadedModels | None = None
         self._problem = ""
         self._store_problems: Sequence[str] = ()
@@ -63,6 +66,7 @@ class AgentStatus:
                 self._canary_check,
                 self._config_check,
                 self._microphone_check,
+                self._history_check,
             ]
         )
         self._add_gauges()
@@ -120,6 +124,7 @@ class AgentStatus:
             },
             "load": self._service.load.to_json(),
             "microphone": self._microphone.status() if self._microphone else None,
+            "history": self._history.status() if self._history else None,
             "hardware": hardware(),
         }
 
@@ -251,6 +256,15 @@ class AgentStatus:
         trouble = microphone.trouble()
         status = Status.DEGRADED if trouble else Status.OK
         return [("microphone", Finding(status, trouble or microphone.reason))]
+
+    def _history_check(self) -> Sequence[tuple[str, Finding]]:
+        history = self._history
+        if history is None:
+            return []
+        trouble = history.trouble()
+        well = "finals are kept" if history.enabled else "it is off: not a word is kept"
+        status = Status.DEGRADED if trouble else Status.OK
+        return [("history", Finding(status, trouble or well))]
 
     def _sharing(self) -> float:
         totals = self._service.online.totals

@@ -42,7 +42,12 @@ async def transcribe_file(
     Raises MediaError for a file that is no audio or is too long, StreamFailed, Overloaded,
     NotReady.
     """
-    one_pass = replace(options, mode=RecognitionMode.OFFLINE, sample_rate=SAMPLE_RATE)
+    one_pass = replace(
+        options,
+        mode=RecognitionMode.OFFLINE,
+        sample_rate=SAMPLE_RATE,
+        wav_name=name or options.wav_name,
+    )
     stream = await service.open(one_pass, source="file")
     feeder = asyncio.create_task(
         _feed(stream, decode_in_child(path, name=name), on_progress, max_duration_s),

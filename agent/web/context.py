@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.config import Config
 from agent.live_config import LiveConfig
+from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper
@@ -54,6 +55,7 @@ class WebContext:
     started: float
     """UNIX time of the start."""
     microphone: Microphone | None = None
+    history: History | None = None
 
     @property
     def config(self) -> Config:

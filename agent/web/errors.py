@@ -14,6 +14,7 @@ from agent.errors import (
     AudioDeviceError,
     BundleError,
     BundleTooLarge,
+    HistoryOff,
     MediaError,
     ModelError,
     ModelInUse,
@@ -23,6 +24,7 @@ from agent.errors import (
     ProtocolError,
     StoreBusy,
     UnknownModel,
+    UnknownTranscript,
 )
 from agent.protocols.openai import BadRequest, error_body
 
@@ -57,7 +59,7 @@ def status_of(error: AgentError) -> int:
         return _MEDIA_STATUS.get(error.code, 422)
     if isinstance(error, BadRequest | ProtocolError | BundleError):
         return 400
-    if isinstance(error, UnknownModel):
+    if isinstance(error, UnknownModel | UnknownTranscript | HistoryOff):
         return 404
     if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse | AudioDeviceError):
         return 409

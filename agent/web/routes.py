@@ -10,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from agent.protocols.openai import model_list
-from agent.web import microphone_routes, model_routes
+from agent.web import history_routes, microphone_routes, model_routes
 from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
@@ -46,6 +46,8 @@ def add_routes(app: web.Application) -> None:
             web.post("/api/v1/check", model_routes.verify),
             web.get("/api/v1/microphone", microphone_routes.show),
             web.post("/api/v1/microphone", microphone_routes.control),
+            web.get("/api/v1/transcripts", history_routes.search),
+            web.delete("/api/v1/transcripts", history_routes.delete),
             web.get("/v1/models", openai_models),
             web.post("/v1/audio/transcriptions", transcribe),
             web.static("/static", STATIC),

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from agent.config import Config
 from agent.engine.session import SessionSettings
 from agent.live_config import LiveConfig
+from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.microphone import Microphone
@@ -75,6 +76,7 @@ class Box:
         self.families = dict(FAMILIES)
         self.online = Lane("online", 8)
         self.offline = Lane("offline", 8)
+        self.history = History(self.state / "transcripts.db", config.history)
         self.service = TranscriptionService(
             self.online,
             self.offline,
@@ -82,6 +84,7 @@ class Box:
             Limits(config.stream.max_sessions, config.stream.buffer_ms),
             SessionSettings(),
             describe,
+            history=self.history,
         )
         self.service.use(fake_models())
         self.streams = StreamRegistry(
@@ -105,6 +108,7 @@ class Box:
     async def start(self) -> None:
         self.online.start()
         self.offline.start()
+        self.history.start()
         context = WebContext(
             self.live,
             self.service,
@@ -119,6 +123,7 @@ class Box:
                 self.service.hub,
                 self.state / "microphone.json",
             ),
+            self.history,
         )
         self.client = TestClient(TestServer(build_application(context)))
         await self.client.start_server()
@@ -129,6 +134,7 @@ class Box:
         await self.streams.stop()
         await self.online.close(5)
         await self.offline.close(5)
+        await self.history.close()
 
 
 @pytest.fixture
