@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import psutil
 from agent import __version__
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.hardware import hardware
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
 from agent.ops.microphone_metrics import add_microphone_metrics
@@ -327,16 +327,3 @@ def board_name() -> str:
             return file.read().strip("\0\n ")
     except OSError:
         return f"{platform.system()} {platform.machine()}"
-
-
-def hardware() -> dict[str, Any]:
-    """CPU, memory and temperature now."""
-    memory, heat = psutil.virtual_memory(), temperature_c()
-    return {
-        "cpu_percent": psutil.cpu_percent(None),
-        "cores": os.cpu_count(),
-        "memory_total_mb": memory.total // 2**20,
-        "memory_available_mb": memory.available // 2**20,
-        "process_mb": psutil.Process().memory_info().rss // 2**20,
-        "temperature_c": None if heat != heat else heat,
-    }

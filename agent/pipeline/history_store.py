@@ -141,7 +141,7 @@ class HistoryStore:
                 )
             if self._db.total_changes - before >= 2:
                 return True
-        self._db.execute("PRAGMA incremental_vacuum").fetchall()
+        self._db.executescript("PRAGMA incremental_vacuum;")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return False
 
