@@ -281,6 +281,7 @@ class Agent:
         """Publish the health whenever it changes."""
         last: object = None
         while True:
+            self.status.trend.look()
             report = self.status.health()
             if report != last:
                 self.hub.publish("health", report)

@@ -16,6 +16,7 @@ from agent.ops.hardware import hardware
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
 from agent.ops.microphone_metrics import add_microphone_metrics
+from agent.ops.trend import Sample, Trend
 from agent.pipeline.admission import Step
 from agent.pipeline.history import History
 from agent.pipeline.microphone import Microphone
@@ -69,6 +70,7 @@ class AgentStatus:
                 self._history_check,
             ]
         )
+        self.trend = Trend(self._sample)
         self._add_gauges()
         if microphone is not None and microphone.settings.enabled:
             add_microphone_metrics(metrics, microphone)
@@ -265,6 +267,18 @@ class AgentStatus:
         well = "finals are kept" if history.enabled else "it is off: not a word is kept"
         status = Status.DEGRADED if trouble else Status.OK
         return [("history", Finding(status, trouble or well))]
+
+    def _sample(self, now: float) -> Sample:
+        load = self._service.load.to_json()
+        live = bool(load["live_streams"])
+        return Sample(
+            round(now, 1),
+            psutil.cpu_percent(None),
+            round(100 * load["load_with_one_more"], 1),
+            self._service.sessions,
+            load["partials_late_ms"] if live else None,
+            load["finals_late_ms"] if live else None,
+        )
 
     def _sharing(self) -> float:
         totals = self._service.online.totals

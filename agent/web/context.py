@@ -17,6 +17,13 @@ from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
 
 
+class TrendSource(Protocol):
+    """The last hour."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Body of /api/v1/trend."""
+
+
 class StatusSource(Protocol):
     """What the box says of itself."""
 
@@ -37,6 +44,10 @@ class StatusSource(Protocol):
 
     def models(self) -> list[dict[str, Any]]:
         """Body of /api/v1/models."""
+
+    @property
+    def trend(self) -> TrendSource:
+        """Load and latency of the last hour."""
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Body and content type of /metrics."""

@@ -38,6 +38,7 @@ def add_routes(app: web.Application) -> None:
             web.get("/readyz", ready),
             web.get("/metrics", metrics),
             web.get("/api/v1/status", status),
+            web.get("/api/v1/trend", trend),
             web.get("/api/v1/models", model_routes.models),
             web.post("/api/v1/models", model_routes.install),
             web.post("/api/v1/models/{role}", model_routes.switch),
@@ -106,6 +107,11 @@ async def metrics(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Version, models in use, sessions, hardware."""
     return _json(request.app[CONTEXT].status.status())
+
+
+async def trend(request: web.Request) -> web.Response:
+    """Load and latency of the last hour."""
+    return _json(request.app[CONTEXT].status.trend.to_json())
 
 
 async def openai_models(request: web.Request) -> web.Response:

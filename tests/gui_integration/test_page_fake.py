@@ -72,7 +72,7 @@ async def test_page_loads_without_console_error_or_foreign_request(
 
 
 async def test_models_and_refusals_are_named(fake_agent: FakeAgent, open_page: OpenPage) -> None:
-    visit = await open_page(fake_agent.url)
+    visit = await open_page(f"{fake_agent.url}/#/models")
     unpinned = visit.page.locator('[data-model="my-vad"]')
     await unpinned.wait_for()
     assert "unpinned" in await unpinned.inner_text()

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from agent.config import Config
 from agent.engine.session import SessionSettings
 from agent.live_config import LiveConfig
+from agent.ops.trend import Sample, Trend
 from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
@@ -42,6 +43,7 @@ class FakeStatus:
 
     def __init__(self) -> None:
         self.usable = True
+        self.trend = Trend(lambda now: Sample(now, 0, 0, 0, None, None))
 
     def health(self) -> dict[str, Any]:
         return {"status": "ok" if self.usable else "failing", "checks": []}
