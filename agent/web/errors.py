@@ -27,6 +27,7 @@ from agent.errors import (
     UnknownTranscript,
 )
 from agent.protocols.openai import BadRequest, error_body
+from agent.web.assets import ASSETS, FOREVER
 
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -100,7 +101,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 
 async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler: headers of every answer."""
-    if request.path.startswith("/static/"):
+    if request.path.startswith(request.app[ASSETS].prefix + "/") and response.status < 400:
+        response.headers.setdefault("Cache-Control", FOREVER)
+    elif request.path.startswith("/static/"):
         response.headers.setdefault("Cache-Control", "no-cache")
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import partial
-from pathlib import Path
 
 from aiohttp import web
 
 from agent.protocols.openai import model_list
 from agent.web import history_routes, microphone_routes, model_routes
 from agent.web.access import check_origin
+from agent.web.assets import ASSETS, STATIC, Assets
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
 
-STATIC = Path(__file__).parent / "static"
 _ALWAYS_ASK = {"Cache-Control": "no-cache"}
 """The browser keeps files but asks whether they changed, so that an update shows at once."""
 
@@ -27,6 +26,7 @@ def add_routes(app: web.Application) -> None:
     """Add every route of the application, and what its handlers share."""
     app[DECODERS] = asyncio.Semaphore(app[CONTEXT].config.uploads.concurrent)
     app[OWNERS] = {}
+    app[ASSETS] = Assets()
     app.add_routes(
         [
             web.get("/", root),
@@ -51,6 +51,7 @@ def add_routes(app: web.Application) -> None:
             web.delete("/api/v1/transcripts", history_routes.delete),
             web.get("/v1/models", openai_models),
             web.post("/v1/audio/transcriptions", transcribe),
+            web.static(app[ASSETS].prefix, STATIC),
             web.static("/static", STATIC),
         ]
     )
@@ -60,7 +61,8 @@ async def root(request: web.Request) -> web.StreamResponse:
     """The page on a plain GET; FunASR's protocol on a WebSocket upgrade."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return await funasr(request)
-    return web.FileResponse(STATIC / "index.html", headers=_ALWAYS_ASK)
+    page = request.app[ASSETS].page
+    return web.Response(text=page, content_type="text/html", headers=_ALWAYS_ASK)
 
 
 async def funasr(request: web.Request) -> web.StreamResponse:

@@ -64,7 +64,10 @@ export class Uploads {
     try {
       const { text } = await send(file, row);
       row.done(text ? t("Done in {time}", { time: seconds(performance.now() - begun) }) : t("No speech found"), "done");
-      if (text) this.#show(file.name, text);
+      if (text) {
+        row.says(text);
+        this.#show(file.name, text);
+      }
     } catch (error) {
       row.done(error.message, "error");
     }
@@ -114,6 +117,13 @@ class Row {
     this.#item.dataset.upload = "reading";
     this.#bar.removeAttribute("value"); // from here on it only shows that something goes on
     this.#words.textContent = t("Transcribing");
+  }
+
+  /** What was read in the file. */
+  says(text) {
+    const said = element("p", { className: "upload-text", text });
+    said.dir = "auto";
+    this.#item.append(said);
   }
 
   done(words, state) {
