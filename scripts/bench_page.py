@@ -36,9 +36,11 @@ from tests.gui_integration.conftest import (  # noqa: E402
 )
 
 RATE = 16000
-PAUSE_S = 1.2
+PAUSE_S = 1.0
 CHUNK_S = 0.1
 LIMIT_S = 420
+Said = tuple[str, str, bool]
+"""Segment, text, whether it is final."""
 OBSERVE = """
 window.seen = [];
 new MutationObserver(() => {
@@ -47,7 +49,7 @@ new MutationObserver(() => {
     const text = row.querySelector(".text").textContent;
     if (!text || row.dataset.told === text + row.dataset.final) continue;
     row.dataset.told = text + row.dataset.final;
-    window.seen.push([row.dataset.segmentId, text, at]);
+    window.seen.push([row.dataset.segmentId, text, row.dataset.final === "true", at]);
   }
 }).observe(document.getElementById("segments"), { subtree: true, childList: true, characterData: true });
 """  # noqa: E501
@@ -85,21 +87,20 @@ async def drain(socket: aiohttp.ClientWebSocketResponse) -> None:
         pass
 
 
-async def published(
-    session: aiohttp.ClientSession, url: str, times: dict[tuple[str, str], float]
-) -> None:
+async def published(session: aiohttp.ClientSession, url: str, times: dict[Said, float]) -> None:
     """Note when the daemon published each text (ms)."""
     async with session.ws_connect(url + "/api/v1/events", max_msg_size=0) as socket:
         async for message in socket:
             event = json.loads(message.data)
             if event["type"] in ("partial", "final") and event["text"]:
-                key = (f"{event['session_id']}/{event['segment_id']}", event["text"])
+                segment = f"{event['session_id']}/{event['segment_id']}"
+                key = (segment, event["text"], event["type"] == "final")
                 times.setdefault(key, event["time"] * 1000)
 
 
 async def measure(page: Page, url: str, samples: Any, streams: int, wanted: int) -> list[float]:
     """Latencies in ms of `wanted` events, or of as many as came within the limit."""
-    times: dict[tuple[str, str], float] = {}
+    times: dict[Said, float] = {}
     sockets = url.replace("http", "ws")
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(published(session, sockets, times))]
@@ -116,7 +117,7 @@ async def measure(page: Page, url: str, samples: Any, streams: int, wanted: int)
         while len(found) < wanted and time.monotonic() < deadline:
             await asyncio.sleep(2)
             seen = await page.evaluate("window.seen")
-            found = [at - times[key, text] for key, text, at in seen if (key, text) in times]
+            found = [at - times[key] for *said, at in seen if (key := tuple(said)) in times]
         await page.click("#talk")
         await page.wait_for_selector('body[data-state="idle"]', timeout=60_000)
         for task in tasks:

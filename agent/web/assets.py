@@ -23,6 +23,8 @@ class Assets:
                 digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
         self.prefix = f"/static/{digest.hexdigest()[:_DIGITS]}"
         """Address of the files; modules name each other relative to it."""
+        self.etag = f'"{digest.hexdigest()[:_DIGITS]}"'
+        """Of the page."""
         page = (folder / "index.html").read_text(encoding="utf-8")
         self.page = page.replace('"/static/', f'"{self.prefix}/')
 

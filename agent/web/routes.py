@@ -61,8 +61,11 @@ async def root(request: web.Request) -> web.StreamResponse:
     """The page on a plain GET; FunASR's protocol on a WebSocket upgrade."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return await funasr(request)
-    page = request.app[ASSETS].page
-    return web.Response(text=page, content_type="text/html", headers=_ALWAYS_ASK)
+    assets = request.app[ASSETS]
+    headers = {**_ALWAYS_ASK, "ETag": assets.etag}
+    if request.headers.get("If-None-Match") == assets.etag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(text=assets.page, content_type="text/html", headers=headers)
 
 
 async def funasr(request: web.Request) -> web.StreamResponse:
