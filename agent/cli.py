@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from agent import __version__
 from agent.commands import common
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_bench(commands)
     _add_config(commands)
+    _add_gpu(commands)
     return parser
 
 
@@ -180,6 +182,31 @@ def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     actions.add_parser("schema", help=text, description=text)
 
 
+def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "the ONNX Runtime in use, and a GPU's in its place"
+    parser = commands.add_parser("gpu", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    text = "which runtime is used, and which processors it really runs on"
+    actions.add_parser("status", help=text, description=text).add_argument(
+        "--json", action="store_true", help="as JSON"
+    )
+    text = "put a runtime for a GPU in the place of the one in use, when it proves to work"
+    action = actions.add_parser("install", help=text, description=text)
+    source = action.add_mutually_exclusive_group(required=True)
+    source.add_argument("--wheel", type=Path, metavar="FILE", help="a wheel of onnxruntime-gpu")
+    source.add_argument("--index-url", metavar="URL", help="the one package index to get it from")
+    action.add_argument(
+        "--version", default="", metavar="X.Y.Z", help="with --index-url; else the newest"
+    )
+    action.add_argument(
+        "--without-gpu",
+        action="store_true",
+        help="the GPU is not here (an image that is built): try it on the CPU only",
+    )
+    text = "use the runtime again that came with the agent"
+    actions.add_parser("remove", help=text, description=text)
+
+
 def _dispatch(args: argparse.Namespace) -> int:
     """Imports only the command that runs: `config` must work where an engine does not."""
     if args.command == "serve":
@@ -206,6 +233,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from agent.commands.bench import bench
 
         return bench(args)
+    if args.command == "gpu":
+        from agent.commands.gpu import gpu
+
+        return gpu(args)
     from agent.commands.config import config
 
     return config(args)

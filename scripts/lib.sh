@@ -50,10 +50,31 @@ make_environment() {   # make_environment VENV EXTRAS  ("" or "[test]")
     fi
     say "Making the environment in $venv with $("$python" -V 2>&1)"
     [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
+    gpu_runtime_aside "$venv"
     say "Installing the agent and what it needs"
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
         -c constraints.txt -e ".$extras" || die "The packages could not be installed; the lines above say why."
+    gpu_runtime_again "$venv"
     printf '%s %s' "$wanted" "$extras" > "$stamp"
+}
+
+gpu_was=
+gpu_runtime_aside() {  # pip would put the CPU's runtime on top of the GPU's: the CPU's comes back first
+    compgen -G "$1/lib/python3*/site-packages/.funasr-agent-runtimes/cpu" >/dev/null || return 0
+    gpu_was=yes
+    "$1/bin/python" -m agent gpu remove >&2 || die "The GPU's runtime could not be put aside; the line above says why."
+}
+
+gpu_runtime_again() {  # as scripts/install-gpu was told to
+    [ -n "$gpu_was" ] || return 0
+    [ -s "$1/.gpu" ] && xargs -0 "$1/bin/python" -m agent gpu install < "$1/.gpu" >&2 || \
+        say "The GPU's runtime was not installed again and the CPU's is used; run ./scripts/install-gpu."
+}
+
+debian_mirror() {      # prints Debian's mirror: $MIRROR, else the one that apt uses here; nothing: mmdebstrap's own
+    [ -n "${MIRROR:-}" ] && { echo "$MIRROR"; return; }
+    apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' 2>/dev/null |
+        awk '$2 == "Debian" { print $1; exit }'
 }
 
 add_microphone() {     # add_microphone VENV  (PyAudio has no wheels; without it all else works)

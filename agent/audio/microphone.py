@@ -34,8 +34,9 @@ from agent.types import AudioFormat
 BLOCK_MS = 20
 """Audio that PortAudio hands over at a time."""
 NOT_INSTALLED = (
-    "the microphone can't be used: PyAudio is not installed; install portaudio19-dev and "
-    "python3-dev, then run ./scripts/run again (pip install 'funasr-agent[audio]')"
+    "the microphone can't be used: PyAudio is not installed; with the package: apt install "
+    "python3-pyaudio; in a checkout: install portaudio19-dev and python3-dev, then run "
+    "./scripts/run again (pip install 'funasr-agent[audio]')"
 )
 _FREE = "stop that program, or set microphone.device to another device"
 _BUSY = (-9985, -errno.EBUSY)

@@ -33,7 +33,9 @@ _COMMA_ENDS_AFTER = 200
 _LONGEST_RUN = 400
 """Words above which a run is taken as it is, so that no text costs more than its length."""
 _FULL_WIDTH = {",": COMMA, ".": PERIOD, "?": "？", "!": "！"}
-_ASCII = {COMMA: ",", "、": ",", PERIOD: ".", "？": "?", "！": "!", "；": ";", "：": ":"}
+_PAUSE = "、"
+_ASCII = {COMMA: ",", PERIOD: ".", "？": "?", "！": "!", "；": ";", "：": ":"}
+"""Behind ASCII words; the pause has no such form, and FunASR leaves it as it is."""
 _NO_MARK = ("_", "<unk>")
 _MAX_MARKS = 64
 _REMEMBERED_WORDS = 8192
@@ -190,7 +192,7 @@ def _read_marks(files: ModelFiles) -> tuple[str, ...]:
 
 
 def _form(mark: str, word: str) -> str:
-    if word[-1] in _ASCII or word[-1] in _FULL_WIDTH:
+    if word[-1] in _ASCII or word[-1] in _FULL_WIDTH or word[-1] == _PAUSE:
         return ""
     return _ASCII.get(mark, mark) if word[0].isascii() else mark
 

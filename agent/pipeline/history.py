@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from agent.config import History as HistorySettings
 from agent.errors import HistoryOff, NotReady
-from agent.pipeline.history_store import HistoryStore, KeptFinal, KeptSession, Wanted, files, read
+from agent.pipeline.history_files import aside, remove_files, set_aside
+from agent.pipeline.history_store import HistoryStore, KeptFinal, KeptSession, Wanted, read
 from agent.types import Transcript
 
 _log = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ TIDY_S = 600.0
 """How often finals are looked for that are too old."""
 DELETE_S = 120.0
 """A deletion that takes longer goes on unattended."""
-ASIDE_MOST = 3
-"""Damaged databases that are kept beside the one in use."""
 _SPARE = 0.9
 """Share of `history.max_mb` that is left when the oldest finals go."""
 _DAY_S = 86400.0
@@ -173,8 +172,7 @@ class History:
         if self._loop is None:
             if not everything:
                 raise HistoryOff("the history is off (history: off)")
-            found = await asyncio.to_thread(_remove_files, self._path)
-            return found
+            return await asyncio.to_thread(remove_files, self._path)
         deletion = _Deletion(wanted, everything, self._loop.create_future())
         with self._changed:
             self._deletions.append(deletion)
@@ -242,7 +240,7 @@ class History:
             deletion = self._deletions[0]
             deletion.count = store.delete(deletion.wanted)
             if deletion.everything:
-                for path in _aside(self._path):
+                for path in aside(self._path):
                     path.unlink(missing_ok=True)
                 self._aside = ""
             self._deletions.popleft()
@@ -287,7 +285,7 @@ class History:
             self._store = None
         if isinstance(error, sqlite3.Error) and any(word in reason for word in _DAMAGE):
             try:
-                kept = _set_aside(self._path, self._clock())
+                kept = set_aside(self._path, self._clock())
             except OSError as problem:
                 reason = f"{reason}; it can't be set aside: {problem}"
             else:
@@ -323,35 +321,3 @@ class History:
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(tell)
-
-
-def _aside(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
-
-
-def _set_aside(path: Path, now: float) -> Path:
-    """Rename a damaged database; the oldest copies go."""
-    kept = path.with_name(f"{path.name}.damaged-{int(now)}")
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-    path.rename(kept)
-    for old in _aside(path)[:-ASIDE_MOST]:
-        old.unlink()
-    return kept
-
-
-def _remove_files(path: Path) -> int:
-    """Remove an older history with all its words; how many finals it had, as far as is known."""
-    count = 0
-    try:
-        store = HistoryStore(path) if path.exists() else None
-    except sqlite3.Error:
-        store = None
-    if store is not None:
-        count = store.delete(Wanted())
-        while store.clean(first=True):
-            continue
-        store.close()
-    for found in files(path):
-        found.unlink(missing_ok=True)
-    return count

@@ -225,11 +225,6 @@ def read(path: Path, wanted: Wanted, *, indexed: bool) -> list[KeptFinal]:
         return [_kept(row) for row in db.execute(query, [*values, wanted.limit])]
 
 
-def files(path: Path) -> list[Path]:
-    """Every file that holds words of the history: the database, its logs, copies set aside."""
-    return [found for found in path.parent.glob(path.name + "*") if found.is_file()]
-
-
 def _conditions(wanted: Wanted, indexed: bool) -> tuple[str, list[object]]:
     terms: list[tuple[str, object]] = [("f.time >= ?", wanted.since)]
     if wanted.until != FOREVER:

@@ -77,6 +77,7 @@ async def delete(request: web.Request) -> web.Response:
     count = await _history(request).delete(wanted, everything=everything)
     if not count and ("id" in query or "session" in query):
         raise UnknownTranscript("the history has no such entry")
+    request.app[CONTEXT].hub.forget_words(wanted.session)
     request.app[CONTEXT].hub.publish("history", {"deleted": count})
     return _json({"deleted": count})
 

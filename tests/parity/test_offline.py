@@ -27,7 +27,7 @@ SEACO = "paraformer-zh-seaco"
 ALL = (PLAIN, TIMES, CONTEXTUAL, SEACO)
 WITH_TIMES = (TIMES, SEACO)
 WITH_HOTWORDS = (CONTEXTUAL, SEACO)
-CUT_MS = (239, 240)
+CUT_MS = (239, 240, 241)
 """Where torch cuts the time of a token; it rounds down."""
 LONGEST_MS = 600
 DROPPED = (0, 2)

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": BASE | {"config", "audio", "engine", "store", "protocols"},
     "web": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
     "ops": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
+    "runtimes": BASE | {"config"},
 }
 """Part -> parts that it may import (besides itself); parts not named here may import all."""
 TOP = {"assembly", "app", "bench", "doctor", "commands", "cli", "__main__"}

@@ -101,6 +101,7 @@ def test_behind_words_in_ascii_marks_are_in_ascii_and_the_spacing_stays() -> Non
     text = "hello  world hello 好 hello你"
     assert offline(marker).punctuate(text) == "hello,  world? hello, 好， hello,你。"
     assert offline(by_word()).punctuate("hello USA") == "hello USA."
+    assert offline(by_word(hello=PAUSE)).punctuate("hello 你") == "hello、 你。"
 
 
 @pytest.mark.parametrize(

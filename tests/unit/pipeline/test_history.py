@@ -13,7 +13,8 @@ from agent.config import Config
 from agent.config import History as HistorySettings
 from agent.errors import HistoryOff, NotReady
 from agent.pipeline.history import WAITING_MOST, History
-from agent.pipeline.history_store import HistoryStore, KeptFinal, KeptSession, Wanted, files
+from agent.pipeline.history_files import aside, files
+from agent.pipeline.history_store import HistoryStore, KeptFinal, KeptSession, Wanted
 from agent.types import Transcript
 
 SESSION = KeptSession("s1", "page", "", "2pass", 1000.0)
@@ -174,15 +175,11 @@ async def test_a_damaged_database_is_set_aside_and_said(tmp_path: Path) -> None:
     await history.keep(SESSION, said("goes on"))
     assert await texts(history) == ["goes on"]
     assert "was damaged" in history.trouble()
-    assert len(aside(tmp_path)) == 1
+    assert len(aside(tmp_path / "t.db")) == 1
     await history.delete(Wanted(), everything=True)
-    assert aside(tmp_path) == []
+    assert aside(tmp_path / "t.db") == []
     assert history.trouble() == ""
     await history.close()
-
-
-def aside(folder: Path) -> list[Path]:
-    return list(folder.glob("t.db.damaged-*"))
 
 
 class FullDisk(HistoryStore):

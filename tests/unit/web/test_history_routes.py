@@ -72,6 +72,9 @@ async def test_deletion_of_one_and_of_all(box: Box) -> None:
     assert again.status == 404
     assert await (await box.client.delete(f"{PATH}?all=true")).json() == {"deleted": 1}
     assert (await get(box))["transcripts"] == []
+    async with box.client.ws_connect("/api/v1/events?since=0") as viewer:
+        told = [(await viewer.receive_json())["type"] for _ in range(3)]
+    assert "final" not in told
 
 
 @pytest.mark.parametrize(

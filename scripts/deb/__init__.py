@@ -1,0 +1,1 @@
+"""Builds the Debian packages; see docs/package.md."""
