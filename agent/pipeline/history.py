@@ -289,12 +289,13 @@ class History:
             except OSError as problem:
                 reason = f"{reason}; it can't be set aside: {problem}"
             else:
+                again = bool(self._aside)
                 self._aside = (
                     f"the history was damaged ({reason}) and is kept as {kept.name}; "
                     "a new one was begun"
                 )
                 _log.error("%s", self._aside)
-                return False
+                return again  # a disk that spoils every file is not tried without a pause
         if self._problem != reason:
             _log.error("the history can't be written: %s; transcription goes on", reason)
         self._problem = reason

@@ -42,8 +42,9 @@ def remove_files(path: Path) -> int:
         store = None  # damaged; its files go all the same
     if store is not None:
         count = store.delete(Wanted())
-        while store.clean(first=False):
-            continue
+        first = True
+        while store.clean(first):
+            first = False
         store.close()
     for found in files(path):
         found.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 // Wiring: the button, what the page says about its state, and the parts behind them.
 
 import { BoxMicrophone } from "./boxmic.js";
+import { Clients } from "./clients.js";
 import { DeviceView } from "./device.js";
 import { byId, seconds } from "./dom.js";
 import { HistoryView } from "./history.js";
@@ -54,7 +55,11 @@ class Page {
     const historyChanged = () => {
       if (!byId("view-history").hidden) views.history.show();
     };
-    new BoxStatus(new BoxMicrophone(this.#transcript), historyChanged).open();
+    new BoxStatus(
+      new BoxMicrophone(this.#transcript),
+      new Clients(this.#transcript),
+      historyChanged,
+    ).open();
     new Navigation({
       history: () => views.history.show(),
       models: () => views.models.show(),

@@ -28,10 +28,12 @@ export class BoxStatus {
   #sessions = null;
   #microphone;
   #onHistory;
+  #clients;
 
-  /** microphone: told of the box's own one, and of every event; onHistory(): some of it went. */
-  constructor(microphone, onHistory) {
+  /** microphone: told of the box's own one; it and `clients` get every event; onHistory(): some of it went. */
+  constructor(microphone, clients, onHistory) {
     this.#microphone = microphone;
+    this.#clients = clients;
     this.#onHistory = onHistory;
   }
 
@@ -64,6 +66,7 @@ export class BoxStatus {
     this.#backoff.reset();
     this.#seq = event.seq;
     this.#microphone.event(event);
+    this.#clients.event(event);
     if (event.type === "snapshot") this.#showStatus(event.status);
     else if (event.type === "health") showHealth(event.status, event.checks ?? []);
     else if (event.type === "models") this.#refresh();

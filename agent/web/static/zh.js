@@ -119,6 +119,7 @@ export const ZH = {
   Browser: "浏览器",
   "FunASR client": "FunASR 客户端",
   "Realtime client": "Realtime 客户端",
+  "Wyoming client": "Wyoming 客户端",
   File: "文件",
   From: "从",
   To: "到",
