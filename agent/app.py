@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -42,9 +43,13 @@ from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
 from agent.types import SAMPLE_RATE, Int16, ModelSet
+from agent.web.access import Access, open_access
 from agent.web.application import build_application
+from agent.web.certificates import CertificateKeeper
 from agent.web.context import WebContext
+from agent.web.doorkeeper import make_runner
 from agent.web.listeners import open_listeners, open_local_socket
+from agent.web.sign_in import watch_token
 
 _log = logging.getLogger(__name__)
 
@@ -53,20 +58,26 @@ LANE_STOP_S = 5.0
 STORE_WAIT_S = 30.0
 """Time that the start waits for a command that is changing the model store."""
 STORE_RETRY_S = 0.5
+LOOK_S = 10.0
+"""How often the token's and the certificate's files are looked at."""
 CANARY_MS = 3000
 """Longest part of a golden clip that the canary decodes."""
 
 
-def run(config: Config, read: ReadConfig) -> int:
+def run(config: Config, read: ReadConfig, *, tell_token: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. SIGHUP reads the configuration again by
-    `read`. Raises ConfigError when a port is taken."""
+    `read`. Raises ConfigError when a port is taken.
+
+    `tell_token`: print the addresses for other machines with the token, for a person to open.
+    """
     set_up_logging(config.logging)
     # A watchdog's SIGABRT leaves the place of every thread in the log.
     faulthandler.enable()
-    return asyncio.run(_serve(LiveConfig(config), read))
+    _take_all_files()
+    return asyncio.run(_serve(LiveConfig(config), read, tell_token))
 
 
-async def _serve(live: LiveConfig, read: ReadConfig) -> int:
+async def _serve(live: LiveConfig, read: ReadConfig, tell_token: bool) -> int:
     notifier = Notifier.from_environment(os.environ)
     agent = Agent(live, inherited_sockets(os.environ, os.getpid()))
     supervisor = Supervisor(notifier, watchdog_period_s(os.environ, os.getpid()), agent.signs())
@@ -89,6 +100,8 @@ async def _serve(live: LiveConfig, read: ReadConfig) -> int:
         for address in await agent.start():
             _log.info("open %s", address)
             print(f"funasr-agent: open {address}", flush=True)
+        for address in agent.addresses_with_token() if tell_token else ():
+            print(f"funasr-agent: from other machines open {address}", flush=True)
         await stop.wait()
         _log.info("stopping: finals of open streams are flushed")
     finally:
@@ -155,6 +168,8 @@ class Agent:
         )
         self._held = ExitStack()
         self._holds_store = False
+        self._access: Access | None = None
+        self._certificates: CertificateKeeper | None = None
         self._runner: web.AppRunner | None = None
         self._socket: Path | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,16 +191,30 @@ class Agent:
             microphone=self.microphone,
             history=self.history,
         )
-        self._runner = web.AppRunner(build_application(context), access_log=None)
+        config = self._live.current
+        self._access = open_access(config)
+        if any(listener.tls for listener in config.listen):
+            self._certificates = CertificateKeeper(config)
+            await asyncio.to_thread(self._certificates.load)
+        app = build_application(context, self._access, self._certificates)
+        self._runner = make_runner(app, config.stream.max_sessions)
         await self._runner.setup()
-        addresses = await open_listeners(self._runner, self._live.current, self._sockets)
+        addresses = await open_listeners(self._runner, config, self._sockets, self._certificates)
+        self._access.serves(addresses)
         self._socket = await open_local_socket(self._runner, self._live.current)
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self.spawn("models", self._load_and_watch())
         self.spawn("health", self._tell_health())
         self._listening = self.spawn("microphone", self.microphone.run())
+        self.spawn("token", watch_token(app, LOOK_S))
+        if self._certificates is not None:
+            self.spawn("certificate", self._certificates.watch(LOOK_S))
         return addresses
+
+    def addresses_with_token(self) -> list[str]:
+        """Where other machines open the page, signed in by the address; for its owner's eyes."""
+        return self._access.invitations() if self._access is not None else []
 
     async def stop(self) -> None:
         """Flush finals, close the sockets, end the lanes."""
@@ -287,6 +316,14 @@ class Agent:
                 self.hub.publish("health", report)
                 last = report
             await asyncio.sleep(1.0)
+
+
+def _take_all_files() -> None:
+    """As many open files as the system allows: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

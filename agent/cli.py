@@ -61,12 +61,18 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_bench(commands)
     _add_config(commands)
+    _add_token(commands)
     _add_gpu(commands)
     return parser
 
 
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("serve", help="run the daemon", description="Run the daemon.")
+    parser.add_argument(
+        "--lan",
+        action="store_true",
+        help="serve the local network with a token and print the address to open",
+    )
     common.add_config_arguments(parser)
 
 
@@ -182,6 +188,17 @@ def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     actions.add_parser("schema", help=text, description=text)
 
 
+def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "the access token that other machines need"
+    parser = commands.add_parser("token", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, what in (
+        ("show", "print it"),
+        ("rotate", "replace it and print the new one; whoever is signed in is out at once"),
+    ):
+        common.add_config_arguments(actions.add_parser(name, help=what, description=what))
+
+
 def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "the ONNX Runtime in use, and a GPU's in its place"
     parser = commands.add_parser("gpu", help=text, description=text)
@@ -233,6 +250,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from agent.commands.bench import bench
 
         return bench(args)
+    if args.command == "token":
+        from agent.commands.token import token
+
+        return token(args)
     if args.command == "gpu":
         from agent.commands.gpu import gpu
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent.networks import Networks
+
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """The checkout, or the folder that the package is installed in."""
 
@@ -38,11 +40,25 @@ class Auth(Section):
     mode: Literal["token", "open"] = Field(
         "token", description="open: listeners off loopback serve everyone; `auth: open` for short"
     )
+    open_metrics: Networks = Field(
+        [], description="networks that read /health and /metrics without the token"
+    )
+    session_days: float = Field(30, gt=0, le=3650, description="how long a browser stays signed in")
+    attempts_per_minute: int = Field(
+        10, ge=1, le=1000, description="wrong tokens that one address may send"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         return {"mode": value} if isinstance(value, str) else value
+
+
+class Funasr(Section):
+    allow: Networks = Field(
+        "private",
+        description="who may speak FunASR's protocol without the token: off, private or networks",
+    )
 
 
 class Models(Section):
@@ -299,8 +315,9 @@ class Config(Section):
     )
     tls: Tls = Field(Tls(), description="certificate of the listeners with `tls: true`")
     auth: Auth = Field(Auth(), description="who may use listeners off loopback")
+    funasr: Funasr = Field(Funasr(), description="FunASR clients, which can't send a token")
     state_dir: Path = Field(
-        PACKAGE_ROOT / "var", description="what the agent keeps (certificate, socket)"
+        PACKAGE_ROOT / "var", description="what the agent keeps (certificate, token, socket)"
     )
     run_dir: Path | None = Field(None, description="sockets; none: `run` in state_dir")
     models: Models = Field(

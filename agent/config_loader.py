@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from agent.config import Config, Listener, is_loopback
+from agent.config import Config, Listener
 from agent.errors import ConfigError, ConfigProblem
 
 ENV_PREFIX = "FUNASR_AGENT__"
@@ -194,17 +194,6 @@ def _names_beside(location: tuple[Any, ...]) -> list[str]:
 def _contradictions(config: Config, origin: dict[str, str]) -> list[ConfigProblem]:
     """What single values can't show."""
     problems = []
-    for i, listener in enumerate(config.listen):
-        key = f"listen.{i}.host"
-        if not is_loopback(listener.host) and config.auth.mode != "open":
-            problems.append(
-                ConfigProblem(
-                    key,
-                    f"{listener.host} can be reached from the network, and access control is "
-                    "off: set `auth: open` to serve everyone there, or use 127.0.0.1",
-                    _source_of(key, origin),
-                )
-            )
     taken: dict[tuple[str, int], int] = {}
     for i, listener in enumerate(config.listen):
         if listener.port and (listener.host, listener.port) in taken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 
 import yaml
 
@@ -24,7 +25,7 @@ def config(args: argparse.Namespace) -> int:
         return FINE
     print(f"# in force: {_sources(args)}")
     tree = effective.model_dump(mode="json")
-    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+    print(_masked(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)), end="")
     return FINE
 
 
@@ -33,4 +34,11 @@ def _sources(args: argparse.Namespace) -> str:
     file = config_file(args)
     variables = sorted(name for name in os.environ if name.startswith(ENV_PREFIX))
     settings = [f"--set {setting}" for setting in args.settings]
-    return " < ".join(["defaults", *([str(file)] if file else []), *variables, *settings])
+    sources = ["defaults", *([str(file)] if file else []), *variables, *settings]
+    return _masked(" < ".join(sources))
+
+
+def _masked(text: str) -> str:
+    """Addresses without their passwords and tokens: what is shown may be sent to others."""
+    text = re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+    return re.sub(r"(?i)([?&][\w-]*(?:token|key|secret|password)=)[^&\s'\"]+", r"\1***", text)

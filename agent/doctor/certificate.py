@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "certificate"
 SOON_DAYS = 30
-_REMAKE = "restart the agent, it makes a new one"
+_REMAKE = "start the agent, it makes a new one; a running one does so within a minute"
 
 
 def check_certificate(config: Config, box: Box, host: str | None = None) -> list[Check]:
@@ -62,7 +62,8 @@ def _pair(cert: Path, key: Path, box: Box, host: str, *, own: bool) -> Check:
     ends = certificate.not_valid_after_utc.date()
     kind = "made by the agent" if own else "configured"
     names = ", ".join(names_of(certificate)) or "no name"
-    return gathered(NAME, [f"{kind}, for {names}", f"valid to {ends}"], problems)
+    seen = [f"{kind}, for {names}", f"valid to {ends}", f"SHA-256 {fingerprint(certificate)}"]
+    return gathered(NAME, seen, problems)
 
 
 def _bad(seen: str, advice: str, own: bool) -> Check:
@@ -91,8 +92,15 @@ def _names(certificate: x509.Certificate, host: str, *, own: bool) -> list[Check
         return []
     advice = "name the box so, or get a certificate for its name"
     if own:
-        advice = "remove it and restart the agent: the box was renamed since it was made"
+        advice = f"the box was renamed since it was made: {_REMAKE}"
     return [warning(NAME, f"not for {' or '.join(dict.fromkeys(wanted))}", advice)]
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 in pairs, as browsers and the box's trust page show it."""
+    from cryptography.hazmat.primitives import hashes
+
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:

@@ -7,16 +7,30 @@ from typing import Any
 
 from aiohttp import web
 
+from agent.web.access import ACCESS, Access, guard
+from agent.web.certificates import CertificateKeeper
 from agent.web.connection import CLEAN_UPS, CONNECTIONS
 from agent.web.context import CONTEXT, WebContext
 from agent.web.errors import add_security_headers, errors_as_json
 from agent.web.routes import add_routes
+from agent.web.sign_in import CERTIFICATES
+from agent.web.token import TokenKeeper, new_token
 
 
-def build_application(context: WebContext) -> web.Application:
-    """The whole application; every listener serves it."""
-    app = web.Application(middlewares=[errors_as_json])
+def build_application(
+    context: WebContext,
+    access: Access | None = None,
+    certificates: CertificateKeeper | None = None,
+) -> web.Application:
+    """The whole application; every listener serves it.
+
+    Without `access` the token is one that nobody knows: only this machine is served.
+    `certificates`: those of the listeners with TLS, where there are any.
+    """
+    app = web.Application(middlewares=[errors_as_json, guard])
     app[CONTEXT] = context
+    app[ACCESS] = access or Access(context.config, TokenKeeper(new_token()))
+    app[CERTIFICATES] = certificates
     sockets: set[Any] = set()
     clean_ups: set[Any] = set()
     app[CONNECTIONS] = sockets

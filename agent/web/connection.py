@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from agent.errors import AgentError, NotReady, Overloaded, ProtocolError
+from agent.web.access import GRANT, Grant
 from agent.web.context import WebContext
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,11 @@ class Connection:
         self._busy = False
         self._heard = time.monotonic()
         """When a message came, or the work on one ended."""
+
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether it was let in by the token or a cookie that stands for it."""
+        return self._request.get(GRANT) in (Grant.TOKEN, Grant.COOKIE)
 
     async def on_open(self) -> None:
         """The socket is open."""

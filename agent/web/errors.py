@@ -36,11 +36,15 @@ MALFORMED_BODY = (ValueError, HttpProcessingError, web.RequestPayloadError)
 """What aiohttp raises while it reads a body that its client wrote wrongly."""
 _MEDIA_STATUS = {"not_audio": 415, "too_long": 413}
 _NOT_READY_RETRY_S = 5
+_KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+        "default-src 'self'; img-src 'self' data:; "
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -90,7 +94,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         if error.status < 400:
             raise
         code = error.reason.lower().replace(" ", "_")
-        kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         body = error_body(code, error.text or error.reason)
         return web.json_response(body, status=error.status, headers=kept)
     except Exception:  # noqa: BLE001 - a bug in one request must not show its inside to a client
@@ -102,8 +106,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler: headers of every answer."""
     if request.path.startswith(request.app[ASSETS].prefix + "/") and response.status < 400:
-        response.headers.setdefault("Cache-Control", FOREVER)
-    elif request.path.startswith("/static/"):
-        response.headers.setdefault("Cache-Control", "no-cache")
+        kept = FOREVER
+    else:
+        kept = "no-cache" if request.path.startswith("/static/") else "no-store"
+    response.headers.setdefault("Cache-Control", kept)
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

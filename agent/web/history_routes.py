@@ -18,7 +18,6 @@ from agent.pipeline.history_store import KeptFinal, Wanted
 from agent.protocols.openai import BadRequest
 from agent.subtitles import FORMATS, to_srt, to_vtt
 from agent.types import Transcript
-from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 
 MOST = 10_000
@@ -60,7 +59,6 @@ async def search(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     """Delete one final (`id`), one `session`, what is older than `until`, or `all=true`."""
-    check_origin(request)
     query = _query(request, _DELETE)
     if len(query) != 1:
         raise BadRequest("say what to delete: one of id=, session=, until=, or all=true")

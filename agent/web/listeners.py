@@ -14,7 +14,7 @@ from aiohttp import web
 
 from agent.config import Config, Listener
 from agent.errors import ConfigError, ConfigProblem
-from agent.web.tls import device_certificate
+from agent.web.certificates import CertificateKeeper
 
 SOCKET_NAME = "agent.sock"
 """In the folder `run_dir`."""
@@ -32,13 +32,22 @@ _REASONS = {
 
 
 async def open_listeners(
-    runner: web.AppRunner, config: Config, inherited: Sequence[socket.socket] = ()
+    runner: web.AppRunner,
+    config: Config,
+    inherited: Sequence[socket.socket] = (),
+    certificates: CertificateKeeper | None = None,
 ) -> list[str]:
-    """Open all; their addresses. Where an inherited listening socket has a listener's address, it
-    is used. Raises ConfigError naming the keys that change what failed."""
+    """Open all; their addresses. Raises ConfigError naming the keys that change what failed.
+
+    `certificates`: those of the listeners with TLS; None: read and never renewed. Where an
+    inherited listening socket has a listener's address, it is used.
+    """
     problems: list[ConfigProblem] = []
     addresses: list[str] = []
-    context = _tls_context(config) if any(item.tls for item in config.listen) else None
+    if certificates is None and any(item.tls for item in config.listen):
+        certificates = CertificateKeeper(config)
+        certificates.load()
+    context = certificates.context if certificates else None
     for i, listener in enumerate(config.listen):
         site = _site(runner, listener, context if listener.tls else None, inherited)
         try:
@@ -119,31 +128,3 @@ def _address(listener: Listener, site: web.TCPSite | web.SockSite) -> str:
     port = sockets[0].getsockname()[1] if sockets else listener.port
     host = f"[{listener.host}]" if ":" in listener.host else listener.host
     return f"{'https' if listener.tls else 'http'}://{host}:{port}/"
-
-
-def _tls_context(config: Config) -> ssl.SSLContext:
-    cert, key = config.tls.cert, config.tls.key
-    if cert is None or key is None:
-        folder = config.state_dir / "tls"
-        try:
-            cert, key = device_certificate(folder)
-        except OSError as error:
-            reason = f"no certificate can be kept in {folder}: {error.strerror or error}"
-            raise ConfigError([ConfigProblem("state_dir", reason)]) from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(cert, key, password=_no_password)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise ConfigError([_tls_problem(cert, key, error)]) from None
-    return context
-
-
-def _no_password() -> str:
-    """Without it OpenSSL would ask at the terminal and the daemon would hang."""
-    raise ValueError("the key has a password; store it without one")
-
-
-def _tls_problem(cert: Path, key: Path, error: Exception) -> ConfigProblem:
-    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-    return ConfigProblem("tls.cert", f"{cert} and {key} can't be used: {reason}")

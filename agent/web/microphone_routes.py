@@ -12,7 +12,6 @@ from agent.errors import AudioDeviceError
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.microphone_controls import MOST_GAIN_DB
 from agent.protocols.openai import BadRequest
-from agent.web.access import check_origin
 from agent.web.context import CONTEXT
 from agent.web.json_body import read_object
 
@@ -26,7 +25,6 @@ async def show(request: web.Request) -> web.Response:
 
 async def control(request: web.Request) -> web.Response:
     """Set `muted` and `gain_db`, both or one of them; the state that follows."""
-    check_origin(request)
     microphone = _microphone(request)
     fields = await read_object(request)
     muted, gain_db = fields.get("muted"), fields.get("gain_db")

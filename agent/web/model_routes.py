@@ -16,7 +16,6 @@ from agent.protocols.openai import BadRequest
 from agent.store.listing import model_rows
 from agent.store.loader import LoadedRole
 from agent.store.roles import ROLES, Role
-from agent.web.access import check_origin
 from agent.web.body_pipe import BodyPipe
 from agent.web.connection import CONNECTIONS
 from agent.web.context import CONTEXT, WebContext
@@ -40,7 +39,6 @@ async def models(request: web.Request) -> web.Response:
 
 async def install(request: web.Request) -> web.Response:
     """Install the bundle that is the body, or the part `file` of a form."""
-    check_origin(request)
     context = request.app[CONTEXT]
     limit = context.config.models.max_bundle_mb << 20
     if request.content_length is not None and request.content_length > limit:
@@ -82,7 +80,6 @@ async def install(request: web.Request) -> web.Response:
 
 async def switch(request: web.Request) -> web.Response:
     """Serve a role with another model: `{"id": "paraformer-zh"}`."""
-    check_origin(request)
     role = _role(request)
     body = await read_object(request)
     name = body.get("id")
@@ -93,20 +90,17 @@ async def switch(request: web.Request) -> web.Response:
 
 async def rollback(request: web.Request) -> web.Response:
     """Serve a role with the model that served it before."""
-    check_origin(request)
     return _json(_switched(await request.app[CONTEXT].keeper.rollback(_role(request))))
 
 
 async def remove(request: web.Request) -> web.Response:
     """Remove an installed model that nothing uses."""
-    check_origin(request)
     ref = await request.app[CONTEXT].keeper.remove(request.match_info["role"])
     return _json({"removed": str(ref)})
 
 
 async def verify(request: web.Request) -> web.Response:
     """Look at one model (`{"id": ...}`) or at all, on every level and at their speed."""
-    check_origin(request)
     body = await read_object(request)
     name = body.get("id", "")
     if not isinstance(name, str):

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from agent.protocols.openai import model_list
 from agent.web import history_routes, microphone_routes, model_routes
-from agent.web.access import check_origin
 from agent.web.assets import ASSETS, STATIC, Assets
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
+from agent.web.sign_in import sign_in_routes
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
 
@@ -53,6 +53,7 @@ def add_routes(app: web.Application) -> None:
             web.post("/v1/audio/transcriptions", transcribe),
             web.static(app[ASSETS].prefix, STATIC),
             web.static("/static", STATIC),
+            *sign_in_routes(),
         ]
     )
 
@@ -70,19 +71,16 @@ async def root(request: web.Request) -> web.StreamResponse:
 
 async def funasr(request: web.Request) -> web.StreamResponse:
     """FunASR's WebSocket protocol."""
-    check_origin(request, allow_local_files=True)
     return await FunasrConnection(request, request.app[CONTEXT]).serve()
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """Resumable live audio."""
-    check_origin(request)
     return await StreamConnection(request, request.app[CONTEXT]).serve()
 
 
 async def events(request: web.Request) -> web.StreamResponse:
     """JSON events of the box."""
-    check_origin(request)
     return await EventsConnection(request, request.app[CONTEXT]).serve()
 
 

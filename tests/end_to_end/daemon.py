@@ -47,6 +47,10 @@ class Daemon:
         return self.addresses[0].rstrip("/")
 
     @property
+    def state_dir(self) -> Path:
+        return self._state_dir
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 

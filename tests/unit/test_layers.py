@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stamps": {"types"},
     "subtitles": {"types", "stamps"},
     "joining": set(),
-    "config": {"errors"},
+    "networks": set(),
+    "config": {"errors", "networks"},
     "config_loader": {"errors", "config"},
     "live_config": {"config"},
     "audio": BASE,
@@ -31,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BASE,
     "store": BASE | {"engine"},
     "pipeline": BASE | {"config", "audio", "engine", "store", "protocols"},
-    "web": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
+    "web": BASE
+    | {"config", "live_config", "networks", "audio", "engine", "store", "protocols", "pipeline"},
     "ops": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
     "runtimes": BASE | {"config"},
 }

@@ -1,5 +1,6 @@
 // What the box says about itself: /api/v1/status, /health and the socket of /api/v1/events.
 
+import { leaveIfSignedOut } from "./access.js";
 import { Backoff } from "./backoff.js";
 import { byId, element, socketUrl } from "./dom.js";
 import { t } from "./i18n.js";
@@ -145,6 +146,7 @@ function showHealth(state, checks) {
 async function ask(path) {
   try {
     const answer = await fetch(path, { cache: "no-store" });
+    if (leaveIfSignedOut(answer)) return null;
     return answer.ok || answer.status === 503 ? await answer.json() : null;
   } catch (error) {
     console.info(`${path}: ${error.message}`);

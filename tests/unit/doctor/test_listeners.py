@@ -65,7 +65,7 @@ def test_a_good_certificate_is_told_with_its_names_and_end(
         assert status == "ok"
         assert "box.local" in seen
         assert "192.0.2.7" in seen
-        assert "valid to 2035" in seen
+        assert "valid to 2028" in seen
 
 
 @pytest.mark.parametrize(

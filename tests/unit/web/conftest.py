@@ -25,6 +25,7 @@ from agent.pipeline.service import Limits, TranscriptionService
 from agent.protocols.events import describe
 from agent.store.model_set import LoadedModels
 from agent.types import ModelSet
+from agent.web.access import Access
 from agent.web.application import build_application
 from agent.web.context import WebContext
 from tests.fake_store import FakeTrials, fake_store
@@ -100,6 +101,7 @@ class Box:
             load_model=lambda family, files, settings: self.families[family],
             max_bundle_bytes=config.models.max_bundle_mb << 20,
         )
+        self.access: Access | None = None
         self.serving: list[Serving] = []
         self.keeper = ModelKeeper(self.store, self.service, self.sing, self.serving.append)
         self.client: TestClient[Any, Any]
@@ -127,7 +129,7 @@ class Box:
             ),
             self.history,
         )
-        self.client = TestClient(TestServer(build_application(context)))
+        self.client = TestClient(TestServer(build_application(context, self.access)))
         await self.client.start_server()
 
     async def stop(self) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.web.listeners import open_listeners
-from agent.web.tls import device_certificate, make_certificate
+from agent.web.tls import Pair, device_certificate, make_authority, make_certificate
 
 
 @pytest_asyncio.fixture
@@ -72,7 +72,8 @@ async def test_a_certificate_that_is_none_is_named(runner: web.AppRunner, tmp_pa
 async def test_a_key_with_a_password_is_named_and_nobody_is_asked(
     runner: web.AppRunner, tmp_path: Path
 ) -> None:
-    cert, plain = make_certificate("box", [])
+    made = make_authority("box")
+    cert, plain = made.certificate, made.key
     locked = serialization.load_pem_private_key(plain, None).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -99,14 +100,12 @@ async def test_a_host_that_does_not_resolve_is_named(runner: web.AppRunner, tmp_
     assert raised.value.problems[0].key == "listen.0.host"
 
 
-@pytest.mark.parametrize("damaged", ["cert.pem", "key.pem"])
-@pytest.mark.parametrize("content", [b"", b"no pem", make_certificate("other", [])])
-def test_a_damaged_pair_is_made_again(
-    tmp_path: Path, damaged: str, content: bytes | tuple[bytes, bytes]
-) -> None:
+@pytest.mark.parametrize("damaged", ["cert.pem", "key.pem", "ca.pem", "ca.key"])
+@pytest.mark.parametrize("content", [b"", b"no pem", make_authority("other")])
+def test_a_damaged_pair_is_made_again(tmp_path: Path, damaged: str, content: bytes | Pair) -> None:
     device_certificate(tmp_path / "tls")
-    if isinstance(content, tuple):
-        content = content[damaged == "key.pem"]
+    if isinstance(content, Pair):
+        content = content.key if "key" in damaged else content.certificate
     (tmp_path / "tls" / damaged).write_bytes(content)
     cert, key = device_certificate(tmp_path / "tls")
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)

@@ -289,7 +289,8 @@ async def test_a_bundle_that_is_too_large_is_413(loaded: Box, tmp_path: Path, wa
 async def raw_request(box: Box, head: str, body: bytes) -> asyncio.StreamWriter:
     """An upload that was begun on a bare socket."""
     _, writer = await asyncio.open_connection(box.client.host, box.client.port)
-    writer.write(f"POST /api/v1/models HTTP/1.1\r\nHost: box\r\n{head}\r\n\r\n".encode() + body)
+    begin = "POST /api/v1/models HTTP/1.1\r\nHost: localhost"
+    writer.write(f"{begin}\r\n{head}\r\n\r\n".encode() + body)
     await writer.drain()
     return writer
 
@@ -352,7 +353,7 @@ async def test_a_second_upload_at_once_is_409_and_says_what_is_going_on(
 async def test_a_refusal_is_told_while_the_client_still_has_much_to_send(loaded: Box) -> None:
     """The answer does not wait for the rest of a body that nobody wants."""
     reader, writer = await asyncio.open_connection(loaded.client.host, loaded.client.port)
-    head = b"POST /api/v1/models HTTP/1.1\r\nHost: box\r\nContent-Length: 100000000\r\n\r\n"
+    head = b"POST /api/v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
     writer.write(head + b"this is no archive" * 2000)
     line = await asyncio.wait_for(reader.readline(), 5)
     assert b"400" in line
@@ -363,7 +364,7 @@ async def test_a_refusal_is_told_while_the_client_still_has_much_to_send(loaded:
 async def test_an_upload_that_stalls_is_given_up(loaded: Box, tmp_path: Path) -> None:
     data = bundle(tmp_path / "made")
     reader, writer = await asyncio.open_connection(loaded.client.host, loaded.client.port)
-    head = f"POST /api/v1/models HTTP/1.1\r\nHost: box\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST /api/v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data[:1024])
     line = await asyncio.wait_for(reader.readline(), 5)
     assert b"408" in line
@@ -374,7 +375,7 @@ async def test_an_upload_that_stalls_is_given_up(loaded: Box, tmp_path: Path) ->
 
 async def test_a_stop_does_not_wait_for_an_upload_that_stalls(loaded: Box, tmp_path: Path) -> None:
     data = bundle(tmp_path / "made")
-    head = f"POST /api/v1/models HTTP/1.1\r\nHost: box\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST /api/v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     reader, writer = await asyncio.open_connection(loaded.client.host, loaded.client.port)
     writer.write(head.encode() + data[:1024])
     await until(lambda: bool(loaded.keeper.busy))

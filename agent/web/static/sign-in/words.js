@@ -1,0 +1,40 @@
+// The words of the sign-in pages in Chinese; English stands in the pages themselves.
+
+export const CHINESE = {
+  title: "登录",
+  box: "语音转写设备",
+  code: "访问码",
+  show: "显示访问码",
+  submit: "登录",
+  where: "访问码显示在设备屏幕上；也可在设备上用此命令查看：",
+  warned: "浏览器提示证书有问题？",
+  trustTitle: "信任此设备",
+  trustWhy: "设备使用自己的证书加密传输内容。在您确认信任之前，浏览器会发出警告。麦克风需要 https，有些浏览器只向受信任的页面提供麦克风。",
+  trustForeign: "此设备使用其所有者提供的证书，这里没有可下载的内容。如果浏览器发出警告，请联系所有者。",
+  compareTitle: "1. 核对",
+  compare: "设备屏幕上显示其证书的 SHA-256 指纹；在设备上运行 funasr-agent doctor 也可查看。它必须与浏览器警告中显示的一致：",
+  downloadTitle: "2. 下载",
+  download: "下载设备的根证书",
+  authority: "其 SHA-256 指纹为",
+  limits: "它只能证明本地网络中的名称和 IP 地址，不能用于互联网上任何网站的名称。设备地址变化时它保持不变。",
+  installTitle: "3. 安装",
+  windows: "打开文件，选择“安装证书”、“本地计算机”、“将所有的证书都放入下列存储”：受信任的根证书颁发机构。",
+  macos: "打开文件，添加到“系统”钥匙串，在其中打开它，“信任”：始终信任。",
+  ios: "允许下载，在“设置”中点按“已下载描述文件”并安装。然后在“设置”、“通用”、“关于本机”、“证书信任设置”中启用。",
+  android: "“设置”、“安全”、“加密与凭据”、“安装证书”、“CA 证书”：选择此文件。",
+  linux: "将文件复制到 /usr/local/share/ca-certificates/，然后运行 sudo update-ca-certificates。Chrome：“设置”、“隐私和安全”、“安全”、“管理证书”、“授权机构”、“导入”。",
+  firefox: "“设置”、“隐私与安全”、“查看证书”、“证书颁发机构”、“导入”，勾选“信任由此证书颁发机构来标识网站”。",
+  restart: "关闭浏览器，然后用设备的名称或地址重新打开。",
+  back: "返回登录",
+  wrong: "访问码不正确。",
+  wait: "错误次数过多，请在 {s} 秒后重试。",
+  plain: "此页面未加密，无法登录。请用 https:// 打开，或为设备添加 tls: true 的监听。",
+  gone: "设备没有响应，请重试。",
+};
+
+export const ENGLISH = {
+  wrong: "That is not the access code.",
+  wait: "Too many wrong codes. Try again in {s} seconds.",
+  plain: "Nobody can sign in here, since this page is not encrypted. Open the box by https://, or give it a listener with tls: true.",
+  gone: "The box does not answer. Try again.",
+};
