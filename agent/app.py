@@ -32,6 +32,7 @@ from agent.ops.signs import AgentSigns
 from agent.ops.status import AgentStatus
 from agent.ops.supervisor import Supervisor
 from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
+from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
 from agent.pipeline.microphone import Microphone
@@ -142,6 +143,7 @@ class Agent:
             batch=inference.batch_hops,
         )
         self._offline = Lane("offline", inference.queue, nice=inference.offline_nice)
+        self.history = History(config.state_dir / "transcripts.db", config.history)
         self.service = TranscriptionService(
             self._online,
             self._offline,
@@ -150,6 +152,7 @@ class Agent:
             session_settings(config),
             describe,
             self.metrics,
+            history=self.history,
         )
         self.streams = StreamRegistry(self.service, stream.resume_s, stream.resume_events)
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
@@ -161,7 +164,7 @@ class Agent:
             config.microphone, self.service, self.hub, config.state_dir / "microphone.json"
         )
         self.status = AgentStatus(
-            live, self.service, self._canary, self.metrics, store, self.microphone
+            live, self.service, self._canary, self.metrics, store, self.microphone, self.history
         )
         self._held = ExitStack()
         self._holds_store = False
@@ -176,6 +179,7 @@ class Agent:
         """Open the listeners, begin to load the models; the addresses to open."""
         self._online.start()
         self._offline.start()
+        self.history.start()
         context = WebContext(
             live=self._live,
             service=self.service,
@@ -185,6 +189,7 @@ class Agent:
             keeper=self.keeper,
             started=time.time(),
             microphone=self.microphone,
+            history=self.history,
         )
         config = self._live.current
         self._access = open_access(config)
@@ -232,6 +237,7 @@ class Agent:
         await asyncio.gather(*tasks, return_exceptions=True)
         for lane in (self._online, self._offline):
             await lane.close(LANE_STOP_S)
+        await self.history.close()
         self._held.close()
 
     def signs(self) -> AgentSigns:
@@ -304,6 +310,7 @@ class Agent:
         """Publish the health whenever it changes."""
         last: object = None
         while True:
+            self.status.trend.look()
             report = self.status.health()
             if report != last:
                 self.hub.publish("health", report)

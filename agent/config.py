@@ -261,6 +261,23 @@ class Uploads(Section):
     concurrent: int = Field(2, ge=1, description="files decoded at a time; more are refused")
 
 
+class History(Section):
+    """What was said, kept for search; audio never is."""
+
+    enabled: bool = Field(
+        True, description="false keeps not a word on the disk; `history: off` for short"
+    )
+    keep_days: int = Field(90, ge=0, le=36500, description="older finals go; 0: none do")
+    max_mb: int = Field(512, ge=1, le=1 << 20, description="largest size; then the oldest go")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        words = {"on": True, "off": False}
+        value = words.get(value, value) if isinstance(value, str) else value
+        return {"enabled": value} if isinstance(value, bool) else value
+
+
 class Events(Section):
     history: int = Field(2000, ge=16, description="events that `?since=` can reach back")
     client_queue: int = Field(
@@ -311,6 +328,7 @@ class Config(Section):
     stream: Stream = Field(Stream(), description="live WebSocket streams")
     microphone: Microphone = Field(Microphone(), description="the box's own microphone")
     uploads: Uploads = Field(Uploads(), description="files sent to the API")
+    history: History = Field(History(), description="finals kept on the disk")
     events: Events = Field(Events(), description="the event socket")
     health: Health = Field(Health(), description="readiness")
     logging: Logging = Field(Logging(), description="what is logged and how")

@@ -158,6 +158,18 @@ class StoreBusy(AgentError):
     code = "store_busy"
 
 
+class HistoryOff(AgentError):
+    """No history is kept on this box."""
+
+    code = "history_off"
+
+
+class UnknownTranscript(AgentError):
+    """The history has no such final or session."""
+
+    code = "unknown_transcript"
+
+
 class AudioDeviceError(AgentError):
     """The microphone is absent, busy or gone."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,13 @@ import psutil
 from agent import __version__
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.hardware import hardware
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
 from agent.ops.metrics import Metrics, ModelLabels, temperature_c
 from agent.ops.microphone_metrics import add_microphone_metrics
+from agent.ops.trend import Sample, Trend
 from agent.pipeline.admission import Step
+from agent.pipeline.history import History
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
@@ -43,6 +45,7 @@ class AgentStatus:
         metrics: Metrics,
         store: ModelStore,
         microphone: Microphone | None = None,
+        history: History | None = None,
     ) -> None:
         self._live = live
         self._service = service
@@ -50,6 +53,7 @@ class AgentStatus:
         self._metrics = metrics
         self._store = store
         self._microphone = microphone
+        self._history = history
         self._loaded: LoadedModels | None = None
         self._problem = ""
         self._store_problems: Sequence[str] = ()
@@ -63,8 +67,10 @@ class AgentStatus:
                 self._canary_check,
                 self._config_check,
                 self._microphone_check,
+                self._history_check,
             ]
         )
+        self.trend = Trend(self._sample)
         self._add_gauges()
         if microphone is not None and microphone.settings.enabled:
             add_microphone_metrics(metrics, microphone)
@@ -120,6 +126,7 @@ class AgentStatus:
             },
             "load": self._service.load.to_json(),
             "microphone": self._microphone.status() if self._microphone else None,
+            "history": self._history.status() if self._history else None,
             "hardware": hardware(),
         }
 
@@ -252,6 +259,27 @@ class AgentStatus:
         status = Status.DEGRADED if trouble else Status.OK
         return [("microphone", Finding(status, trouble or microphone.reason))]
 
+    def _history_check(self) -> Sequence[tuple[str, Finding]]:
+        history = self._history
+        if history is None:
+            return []
+        trouble = history.trouble()
+        well = "finals are kept" if history.enabled else "it is off: not a word is kept"
+        status = Status.DEGRADED if trouble else Status.OK
+        return [("history", Finding(status, trouble or well))]
+
+    def _sample(self, now: float) -> Sample:
+        load = self._service.load.to_json()
+        live = bool(load["live_streams"])
+        return Sample(
+            round(now, 1),
+            psutil.cpu_percent(None),
+            round(100 * load["load_with_one_more"], 1),
+            self._service.sessions,
+            load["partials_late_ms"] if live else None,
+            load["finals_late_ms"] if live else None,
+        )
+
     def _sharing(self) -> float:
         totals = self._service.online.totals
         return totals.items / totals.runs if totals.runs else 0.0
@@ -313,16 +341,3 @@ def board_name() -> str:
             return file.read().strip("\0\n ")
     except OSError:
         return f"{platform.system()} {platform.machine()}"
-
-
-def hardware() -> dict[str, Any]:
-    """CPU, memory and temperature now."""
-    memory, heat = psutil.virtual_memory(), temperature_c()
-    return {
-        "cpu_percent": psutil.cpu_percent(None),
-        "cores": os.cpu_count(),
-        "memory_total_mb": memory.total // 2**20,
-        "memory_available_mb": memory.available // 2**20,
-        "process_mb": psutil.Process().memory_info().rss // 2**20,
-        "temperature_c": None if heat != heat else heat,
-    }

@@ -53,7 +53,12 @@ async def transcribe_file(
     Raises MediaError for a file that is no audio or is too long, StreamFailed, Overloaded,
     NotReady.
     """
-    one_pass = replace(options, mode=RecognitionMode.OFFLINE, sample_rate=SAMPLE_RATE)
+    one_pass = replace(
+        options,
+        mode=RecognitionMode.OFFLINE,
+        sample_rate=SAMPLE_RATE,
+        wav_name=name or options.wav_name,
+    )
     stream = await service.open(one_pass, source="file")
     progress = progress or FileProgress()
     feeder = asyncio.create_task(

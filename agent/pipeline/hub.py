@@ -48,6 +48,17 @@ class Hub:
         for subscription in self._subscriptions:
             subscription.offer(event, passing=passing)
 
+    def forget_words(self, session_id: str = "") -> None:
+        """Keep no text any more for those who come back; of one session, or of all."""
+        kept = [
+            event
+            for event in self._kept
+            if event["type"] not in ("partial", "final")
+            or session_id not in ("", event.get("session_id"))
+        ]
+        self._kept.clear()
+        self._kept.extend(kept)
+
     def subscribe(self, since: int | None = None) -> Subscription:
         """Events from now on, after those kept with a seq above `since`.
 

@@ -14,6 +14,7 @@ from agent.engine.session import SessionSettings
 from agent.engine.together import Batchable
 from agent.errors import InferenceError, NotReady, Overloaded
 from agent.pipeline.admission import Admission, LoadLimits, LoadMeter, Step
+from agent.pipeline.history import FinalKeeper, NoHistory
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.observer import NoObserver, PipelineObserver, timed
@@ -50,6 +51,7 @@ class TranscriptionService:
         describe: Describe,
         observer: PipelineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        history: FinalKeeper | None = None,
     ) -> None:
         self.online = online
         self.offline = offline
@@ -58,6 +60,7 @@ class TranscriptionService:
         self.describe = describe
         self.observer = observer or NoObserver()
         self.clock = clock
+        self.history = history or NoHistory()
         self.load = LoadMeter(online.workers, online.batch, limits.load, clock)
         online.tell(self.load.ran)
         self._limits = limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -15,6 +16,8 @@ from agent.errors import StreamFailed
 from agent.log_context import SESSION
 from agent.pipeline.admission import LoadMeter
 from agent.pipeline.buffers import AudioBatch, AudioBuffer, EventBuffer, partial_key
+from agent.pipeline.history import FinalKeeper
+from agent.pipeline.history_store import KeptSession
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.observer import PipelineObserver
@@ -53,6 +56,7 @@ class StreamHost(Protocol):
     observer: PipelineObserver
     clock: Callable[[], float]
     load: LoadMeter
+    history: FinalKeeper
 
     def closed(self, stream: LiveStream) -> None:
         """Called when the stream's work has ended."""
@@ -82,6 +86,9 @@ class LiveStream:
         self._service = service
         session = Session(models, options, service.settings, self.session_id)
         self.mode = session.mode
+        self._kept_as = KeptSession(
+            self.session_id, source, options.wav_name, session.mode.value, time.time()
+        )
         self._input = AudioBuffer(options.sample_rate, buffer_ms)
         self._events: EventBuffer[StreamEvent] = EventBuffer(EVENT_BOUND)
         self._segments: asyncio.Queue[tuple[SpeechSegment, float] | None] = asyncio.Queue(
@@ -195,6 +202,9 @@ class LiveStream:
             load.partial_latency(seconds)
 
     async def _emit(self, event: StreamEvent) -> None:
+        if isinstance(event, Transcript) and event.is_final:
+            # What is shown is already on the disk.
+            await self._service.history.keep(self._kept_as, event)
         kind, data = self._service.describe(event)
         self._service.hub.publish(kind, data)
         await self._events.put(event, partial_key(event))

@@ -9,11 +9,19 @@ from aiohttp import web
 
 from agent.config import Config
 from agent.live_config import LiveConfig
+from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
+
+
+class TrendSource(Protocol):
+    """The last hour."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Body of /api/v1/trend."""
 
 
 class StatusSource(Protocol):
@@ -37,6 +45,10 @@ class StatusSource(Protocol):
     def models(self) -> list[dict[str, Any]]:
         """Body of /api/v1/models."""
 
+    @property
+    def trend(self) -> TrendSource:
+        """Load and latency of the last hour."""
+
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Body and content type of /metrics."""
 
@@ -54,6 +66,7 @@ class WebContext:
     started: float
     """UNIX time of the start."""
     microphone: Microphone | None = None
+    history: History | None = None
 
     @property
     def config(self) -> Config:

@@ -15,6 +15,7 @@ from agent.errors import (
     AudioDeviceError,
     BundleError,
     BundleTooLarge,
+    HistoryOff,
     MediaError,
     ModelError,
     ModelInUse,
@@ -24,8 +25,10 @@ from agent.errors import (
     ProtocolError,
     StoreBusy,
     UnknownModel,
+    UnknownTranscript,
 )
 from agent.protocols.openai import BadRequest, error_body
+from agent.web.assets import ASSETS, FOREVER
 
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,7 +66,7 @@ def status_of(error: AgentError) -> int:
         return _MEDIA_STATUS.get(error.code, 422)
     if isinstance(error, BadRequest | ProtocolError | BundleError):
         return 400
-    if isinstance(error, UnknownModel):
+    if isinstance(error, UnknownModel | UnknownTranscript | HistoryOff):
         return 404
     if isinstance(error, StoreBusy | AlreadyInstalled | ModelInUse | AudioDeviceError):
         return 409
@@ -112,7 +115,10 @@ def error_event(request: web.Request, error: Exception) -> dict[str, Any]:
 
 async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler: headers of every answer."""
-    is_file = request.path.startswith("/static/")
-    response.headers.setdefault("Cache-Control", "no-cache" if is_file else "no-store")
+    if request.path.startswith(request.app[ASSETS].prefix + "/") and response.status < 400:
+        kept = FOREVER
+    else:
+        kept = "no-cache" if request.path.startswith("/static/") else "no-store"
+    response.headers.setdefault("Cache-Control", kept)
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

@@ -57,7 +57,7 @@ def rest_routes(app: web.Application) -> Iterator[tuple[str, str, Any]]:
         if route.resource is None or route.method in ("HEAD", "*"):
             continue
         path = route.resource.canonical
-        if path not in SOCKETS and path not in PAGES:
+        if path not in SOCKETS and path not in PAGES and not path.startswith("/static/"):
             yield route.method, _PARAMETER.sub(r"{\1}", path), route.handler
 
 

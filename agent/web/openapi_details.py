@@ -8,6 +8,8 @@ from typing import Any
 from agent.pipeline.microphone_controls import MOST_GAIN_DB
 from agent.protocols.openai import GRANULARITIES, RESPONSE_FORMATS
 from agent.store.roles import ROLES
+from agent.subtitles import FORMATS
+from agent.web.history_routes import MOST
 
 Json = dict[str, Any]
 _JSON = "application/json"
@@ -43,6 +45,16 @@ def _body(schema: Json, kind: str = _JSON, *, required: bool = True) -> Json:
     return {"required": required, "content": {kind: {"schema": schema}}}
 
 
+def _query(name: str, about: str, **schema: Any) -> Json:
+    return {
+        "name": name,
+        "in": "query",
+        "description": about,
+        "schema": {"type": "string", **schema},
+    }
+
+
+_SUBTITLE_KINDS = ("text/plain", "application/x-subrip", "text/vtt")
 _TOKEN = _object({"token": _string()})
 
 
@@ -168,6 +180,29 @@ DETAILS: dict[tuple[str, str], Json] = {
         "requestBody": _body(_object({}, {"id": _string()}), required=False),
         "responses": {"200": _answer("what was found")},
     },
+    ("GET", "/api/v1/transcripts"): {
+        "parameters": [
+            _query("since", "from this time on, seconds since 1970 or ISO 8601"),
+            _query("until", "before this time"),
+            _query("q", "words that the text holds"),
+            _query("limit", "finals at most", type="integer", minimum=1, maximum=MOST),
+            _query("before", "with an id below this: the next page", type="integer", minimum=1),
+            _query("session", "of this session"),
+            _query("source", "of this kind of source"),
+            _query("format", "the answer's", enum=list(FORMATS)),
+        ],
+        "responses": {"200": _answer("finals", None, _JSON, *_SUBTITLE_KINDS)},
+    },
+    ("DELETE", "/api/v1/transcripts"): {
+        "parameters": [
+            _query("id", "this final", type="integer", minimum=1),
+            _query("session", "all of this session"),
+            _query("until", "what is older than this"),
+            _query("all", "the whole history", enum=["true"]),
+        ],
+        "responses": {"200": _answer("how many went", _object({"deleted": {"type": "integer"}}))},
+    },
+    ("GET", "/api/v1/trend"): {"responses": {"200": _answer("load and latency of an hour")}},
     ("GET", "/api/v1/token"): {"responses": {"200": _answer("the token", _TOKEN)}},
     ("POST", "/api/v1/token"): {"responses": {"200": _answer("the new token", _TOKEN)}},
     ("GET", "/api/v1/microphone"): {"responses": {"200": _answer("how it is")}},

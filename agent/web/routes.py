@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import partial
-from pathlib import Path
 
 from aiohttp import web
 
 from agent.errors import UnknownModel
 from agent.protocols.openai import model_list
-from agent.web import microphone_routes, model_routes
+from agent.web import history_routes, microphone_routes, model_routes
+from agent.web.assets import ASSETS, STATIC, Assets
 from agent.web.context import CONTEXT
 from agent.web.events_socket import EventsConnection
 from agent.web.funasr_socket import FunasrConnection
@@ -21,7 +21,6 @@ from agent.web.sign_in import sign_in_routes
 from agent.web.stream_socket import OWNERS, StreamConnection
 from agent.web.uploads import DECODERS, transcribe
 
-STATIC = Path(__file__).parent / "static"
 _ALWAYS_ASK = {"Cache-Control": "no-cache"}
 """The browser keeps files but asks whether they changed, so that an update shows at once."""
 
@@ -30,6 +29,7 @@ def add_routes(app: web.Application) -> None:
     """Add every route of the application, and what its handlers share."""
     app[DECODERS] = asyncio.Semaphore(app[CONTEXT].config.uploads.concurrent)
     app[OWNERS] = {}
+    app[ASSETS] = Assets()
     app.add_routes(
         [
             web.get("/", root),
@@ -41,6 +41,7 @@ def add_routes(app: web.Application) -> None:
             web.get("/readyz", ready),
             web.get("/metrics", metrics),
             web.get("/api/v1/status", status),
+            web.get("/api/v1/trend", trend),
             web.get("/api/v1/models", model_routes.models),
             web.post("/api/v1/models", model_routes.install),
             web.post("/api/v1/models/{role}", model_routes.switch),
@@ -49,12 +50,15 @@ def add_routes(app: web.Application) -> None:
             web.post("/api/v1/check", model_routes.verify),
             web.get("/api/v1/microphone", microphone_routes.show),
             web.post("/api/v1/microphone", microphone_routes.control),
+            web.get("/api/v1/transcripts", history_routes.search),
+            web.delete("/api/v1/transcripts", history_routes.delete),
             web.get("/v1/models", openai_models),
             web.get("/v1/models/{model}", openai_model),
             web.post("/v1/audio/transcriptions", transcribe),
             web.get("/v1/realtime", realtime),
             web.get("/openapi.json", openapi),
             web.get("/docs", docs),
+            web.static(app[ASSETS].prefix, STATIC),
             web.static("/static", STATIC),
             *sign_in_routes(),
         ]
@@ -65,7 +69,11 @@ async def root(request: web.Request) -> web.StreamResponse:
     """The page on a plain GET; FunASR's protocol on a WebSocket upgrade."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return await funasr(request)
-    return web.FileResponse(STATIC / "index.html", headers=_ALWAYS_ASK)
+    assets = request.app[ASSETS]
+    headers = {**_ALWAYS_ASK, "ETag": assets.etag}
+    if request.headers.get("If-None-Match") == assets.etag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(text=assets.page, content_type="text/html", headers=headers)
 
 
 async def docs(request: web.Request) -> web.StreamResponse:
@@ -119,6 +127,11 @@ async def metrics(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Version, models in use, sessions, hardware."""
     return _json(request.app[CONTEXT].status.status())
+
+
+async def trend(request: web.Request) -> web.Response:
+    """Load and latency of the last hour."""
+    return _json(request.app[CONTEXT].status.trend.to_json())
 
 
 async def openai_models(request: web.Request) -> web.Response:

@@ -72,7 +72,7 @@ async def test_page_loads_without_console_error_or_foreign_request(
 
 
 async def test_models_and_refusals_are_named(fake_agent: FakeAgent, open_page: OpenPage) -> None:
-    visit = await open_page(fake_agent.url)
+    visit = await open_page(f"{fake_agent.url}/#/models")
     unpinned = visit.page.locator('[data-model="my-vad"]')
     await unpinned.wait_for()
     assert "unpinned" in await unpinned.inner_text()
@@ -186,3 +186,18 @@ async def test_unreachable_box_is_said(fake_agent: FakeAgent, open_page: OpenPag
     await visit.page.wait_for_selector('body[data-health="offline"]')
     await visit.page.context.set_offline(False)
     await visit.page.wait_for_selector('body[data-health="ok"]')
+
+
+async def test_text_of_a_connected_client_is_shown_and_its_marks_are_text(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    visit = await open_page(fake_agent.url)
+    await visit.page.wait_for_selector('body[data-health="ok"]')
+    session: dict[str, object] = {"session_id": "s9", "segment_id": 0, "start_ms": 0}
+    await fake_agent.announce({"type": "session_opened", "seq": 1, "source": "funasr", **session})
+    await fake_agent.announce({"type": "partial", "seq": 2, "text": "turn", **session})
+    await fake_agent.announce({"type": "final", "seq": 3, "text": "<b>turn</b> on", **session})
+    await visit.wait_finals(1)
+    assert await visit.finals() == ["<b>turn</b> on"]
+    await fake_agent.announce({"type": "final", "seq": 4, "text": "x", "session_id": "unknown"})
+    assert await visit.page.inner_text(".section h3") == "FunASR client"

@@ -85,5 +85,5 @@ async def test_plain_http_on_the_network_is_explained_and_upload_works(
     assert await visit.page.is_disabled("#talk")
     wav: FilePayload = {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
     await visit.page.set_input_files("#file", wav)
-    await visit.page.wait_for_selector('[data-segment-id="file-1"]')
+    await visit.page.wait_for_selector('[data-upload="done"]')
     assert await visit.finals() == ["turn on the light"]

@@ -80,6 +80,6 @@ async def test_file_that_is_no_audio_is_refused_in_words(
 
 
 async def test_models_in_use_are_shown(daemon: Daemon, open_page: OpenPage) -> None:
-    visit = await open_page(daemon.url)
+    visit = await open_page(f"{daemon.url}/#/models")
     for model in ("builtin-vad", "builtin-online", "builtin-offline"):
         await visit.page.locator(f'[data-model="{model}"]').wait_for()

@@ -1,6 +1,7 @@
 // The box's own microphone: how it is, mute, gain, and what it hears in the transcript.
 
 import { byId, seconds } from "./dom.js";
+import { t } from "./i18n.js";
 
 const STATE_WORDS = {
   running: "Listening",
@@ -45,13 +46,13 @@ export class BoxMicrophone {
     this.#card.hidden = !told?.enabled;
     if (!told?.enabled) return;
     this.#card.dataset.state = told.state;
-    byId("boxmic-state").textContent = STATE_WORDS[told.state] ?? told.state;
-    const lost = told.dropped_ms ? `, ${seconds(told.dropped_ms)} lost so far` : "";
+    byId("boxmic-state").textContent = t(STATE_WORDS[told.state] ?? told.state);
+    const lost = told.dropped_ms ? `, ${t("{time} lost so far", { time: seconds(told.dropped_ms) })}` : "";
     const words = `${told.reason}${lost}`;
     const detail = byId("boxmic-detail");
     if (detail.textContent !== words) detail.textContent = words;
     this.#mute.setAttribute("aria-pressed", String(told.muted));
-    this.#mute.textContent = told.muted ? "Unmute" : "Mute";
+    this.#mute.textContent = t(told.muted ? "Unmute" : "Mute");
     if (!this.#dragging) {
       this.#gain.value = String(told.gain_db);
       this.#showGain(told.gain_db);
@@ -72,7 +73,7 @@ export class BoxMicrophone {
   }
 
   #said(event) {
-    this.#section ??= this.#transcript.begin("Microphone of the box");
+    this.#section ??= this.#transcript.begin(t("Microphone of the box"));
     const section = this.#section;
     const key = `${event.session_id}/${event.segment_id ?? `gap-${event.start_ms}`}`;
     // Sessions follow each other in one section, so a row's place is its time of day.

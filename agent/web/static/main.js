@@ -1,17 +1,24 @@
 // Wiring: the button, what the page says about its state, and the parts behind them.
 
 import { BoxMicrophone } from "./boxmic.js";
+import { Clients } from "./clients.js";
+import { DeviceView } from "./device.js";
 import { byId, seconds } from "./dom.js";
+import { HistoryView } from "./history.js";
+import { t, translatePage } from "./i18n.js";
 import { Meter } from "./meter.js";
+import { ModelsView } from "./models.js";
+import { Navigation } from "./nav.js";
 import { MicrophoneError, microphoneObstacle } from "./recorder.js";
 import { Session } from "./session.js";
+import { SettingsView, startFields } from "./settings.js";
 import { BoxStatus } from "./status.js";
 import { Transcript } from "./transcript.js";
 import { Uploads } from "./upload.js";
 
 const STATE_WORDS = {
   idle: ["Ready", "Press the button and speak."],
-  blocked: ["No microphone here", "Files can be transcribed below."],
+  blocked: ["No microphone here", "Files can be transcribed in the view Files."],
   starting: ["Opening the microphone", "The browser may ask for permission."],
   connecting: ["Connecting to the box", "You can speak already: nothing is lost."],
   listening: ["Listening", "Speak now. Press again to stop."],
@@ -40,8 +47,24 @@ class Page {
   #stopping = false;
 
   open() {
+    const views = { history: new HistoryView(), models: new ModelsView(), device: new DeviceView() };
+    views.history.open();
+    views.models.open();
+    new SettingsView().open();
     new Uploads(this.#transcript);
-    new BoxStatus(new BoxMicrophone(this.#transcript)).open();
+    const historyChanged = () => {
+      if (!byId("view-history").hidden) views.history.show();
+    };
+    new BoxStatus(
+      new BoxMicrophone(this.#transcript),
+      new Clients(this.#transcript),
+      historyChanged,
+    ).open();
+    new Navigation({
+      history: () => views.history.show(),
+      models: () => views.models.show(),
+      device: () => views.device.show(),
+    }).open();
     const obstacle = microphoneObstacle();
     if (obstacle) this.#complain(obstacle);
     this.#show(obstacle ? "blocked" : "idle");
@@ -57,7 +80,7 @@ class Page {
     this.#show("starting");
     const session = new Session({
       transcript: this.#transcript,
-      mode: this.#mode.value,
+      options: startFields(),
       handlers: {
         onLink: (link) => this.#linkChanged(link),
         onSpeech: (speech) => {
@@ -89,7 +112,7 @@ class Page {
   #linkChanged(link) {
     this.#link = link;
     document.body.dataset.link = link;
-    byId("link-text").textContent = LINK_WORDS[link];
+    byId("link-text").textContent = t(LINK_WORDS[link]);
     if (link !== "live") byId("round-trip").textContent = "–";
     this.#showRunning();
   }
@@ -111,9 +134,9 @@ class Page {
   #show(state) {
     const [words, hint] = STATE_WORDS[state];
     document.body.dataset.state = state;
-    byId("state-text").textContent = words;
-    byId("state-hint").textContent = hint;
-    byId("talk-label").textContent = BUTTON_WORDS[state] ?? "Stop";
+    byId("state-text").textContent = t(words);
+    byId("state-hint").textContent = t(hint);
+    byId("talk-label").textContent = t(BUTTON_WORDS[state] ?? "Stop");
     this.#talk.disabled = state === "blocked" || state === "starting" || state === "stopping";
     this.#mode.disabled = state !== "idle" && state !== "blocked";
   }
@@ -122,11 +145,11 @@ class Page {
     const kept = this.#session?.keptMs ?? 0;
     if (this.#link !== "reconnecting" || kept < WORTH_SAYING_MS) return;
     byId("state-hint").textContent =
-      `Keep speaking: ${seconds(kept)} of audio are kept and sent afterwards.`;
+      t("Keep speaking: {time} of audio are kept and sent afterwards.", { time: seconds(kept) });
   }
 
   #complain(error) {
-    this.#say(error.message, error.code);
+    this.#say(t(error.message), error.code);
   }
 
   /** A notice on top of the page; null takes it away. */
@@ -138,4 +161,5 @@ class Page {
   }
 }
 
+translatePage();
 new Page().open();

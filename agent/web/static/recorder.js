@@ -2,7 +2,7 @@
 
 export const SAMPLE_RATE = 16000;
 const FLUSH_LIMIT_MS = 1000;
-const WORKLET_URL = "/static/worklet.js";
+const WORKLET_URL = new URL("./worklet.js", import.meta.url).href;
 
 /** Why there is no microphone. `code` is stable, `message` is for people. */
 export class MicrophoneError extends Error {

@@ -1,6 +1,7 @@
 // One recording: the microphone, its stream to the box, and its section of the transcript.
 
 import { socketUrl } from "./dom.js";
+import { t } from "./i18n.js";
 import { Recorder, SAMPLE_RATE } from "./recorder.js";
 import { TranscriptionStream, gapKey } from "./stream.js";
 
@@ -10,7 +11,7 @@ export class Session {
   #section = null;
   #transcript;
   #handlers;
-  #mode;
+  #options;
   #ending = false;
   #lost = null;
 
@@ -18,9 +19,9 @@ export class Session {
    * handlers: onLink(state), onSpeech(bool), onLevel(rms, peak), onRoundTrip(ms), onStopping(),
    * onEnd({error}) once, with words or null.
    */
-  constructor({ transcript, mode, handlers }) {
+  constructor({ transcript, options, handlers }) {
     this.#transcript = transcript;
-    this.#mode = mode;
+    this.#options = options;
     this.#handlers = handlers;
     this.#recorder = new Recorder({
       onChunk: ({ samples, rms, peak }) => {
@@ -39,7 +40,7 @@ export class Session {
     // Made before the first chunk comes, which it keeps until it is opened.
     this.#stream = new TranscriptionStream({
       url: socketUrl("/api/v1/stream"),
-      start: { sample_rate: SAMPLE_RATE, mode: this.#mode },
+      start: { sample_rate: SAMPLE_RATE, ...this.#options },
       handlers: {
         onState: (state) => this.#handlers.onLink(state),
         onEvent: (event, place) => this.#event(event, place),
@@ -51,7 +52,7 @@ export class Session {
       },
     });
     await this.#recorder.start();
-    this.#section = this.#transcript.begin(`Recording at ${new Date().toLocaleTimeString()}`);
+    this.#section = this.#transcript.begin(t("Recording at {time}", { time: new Date().toLocaleTimeString() }));
     this.#stream.open();
   }
 

@@ -3,6 +3,7 @@
 import { leaveIfSignedOut } from "./access.js";
 import { Backoff } from "./backoff.js";
 import { byId, element, socketUrl } from "./dom.js";
+import { t } from "./i18n.js";
 
 const HEALTH_WORDS = {
   ok: "Ready",
@@ -27,10 +28,14 @@ export class BoxStatus {
   #seq = null;
   #sessions = null;
   #microphone;
+  #onHistory;
+  #clients;
 
-  /** microphone: told of the box's own one, and of every event. */
-  constructor(microphone) {
+  /** microphone: told of the box's own one; it and `clients` get every event; onHistory(): some of it went. */
+  constructor(microphone, clients, onHistory) {
     this.#microphone = microphone;
+    this.#clients = clients;
+    this.#onHistory = onHistory;
   }
 
   open() {
@@ -62,9 +67,11 @@ export class BoxStatus {
     this.#backoff.reset();
     this.#seq = event.seq;
     this.#microphone.event(event);
+    this.#clients.event(event);
     if (event.type === "snapshot") this.#showStatus(event.status);
     else if (event.type === "health") showHealth(event.status, event.checks ?? []);
     else if (event.type === "models") this.#refresh();
+    else if (event.type === "history") this.#onHistory();
     else if (event.type === "session_opened") this.#showSessions(this.#sessions + 1);
     else if (event.type === "session_closed") this.#showSessions(this.#sessions - 1);
   }
@@ -73,7 +80,7 @@ export class BoxStatus {
     const name = status.name ?? (LOOPBACK.test(location.hostname) ? PRODUCT : location.hostname);
     const version = status.version && `${name === PRODUCT ? "version" : PRODUCT} ${status.version}`;
     byId("box-name").textContent = name;
-    document.title = `${name} · speech to text`;
+    document.title = `${name} · ${t("speech to text")}`;
     byId("box-detail").textContent = [version, status.board].filter(Boolean).join(" · ");
     byId("models").replaceChildren(...(status.models ?? []).map(modelRow));
     this.#showSessions(status.sessions?.open ?? 0);
@@ -82,14 +89,15 @@ export class BoxStatus {
 
   #showSessions(open) {
     this.#sessions = Math.max(0, open);
-    const words = { 0: "", 1: "1 stream open on this box" };
-    byId("box-foot").textContent = words[this.#sessions] ?? `${this.#sessions} streams open on this box`;
+    byId("box-foot").textContent = this.#sessions
+      ? t("Open streams on this box: {open}", { open: this.#sessions })
+      : "";
   }
 }
 
 function modelRow(model) {
-  const role = element("span", { className: "role", text: ROLE_WORDS[model.role] ?? model.role });
-  const name = element("span", { className: "model-id", text: model.id ?? "no usable model" });
+  const role = element("span", { className: "role", text: t(ROLE_WORDS[model.role] ?? model.role) });
+  const name = element("span", { className: "model-id", text: model.id ?? t("no usable model") });
   const derived = model.choice?.derived ?? model.variant;
   const how = [derived, model.provider].filter(Boolean).join(" on ");
   const row = element("li", { children: [role, name, element("span", { className: "quiet", text: how })] });
@@ -101,15 +109,15 @@ function modelRow(model) {
     row.append(
       element("p", {
         className: "quiet unpinned",
-        text: "unpinned: its hashes are not on the list of known models",
+        text: t("unpinned: its hashes are not on the list of known models"),
       }),
     );
   }
   for (const { id, message } of refused) {
-    row.append(element("p", { className: "refused", text: `${id} was refused: ${message}` }));
+    row.append(element("p", { className: "refused", text: t("{id} was refused: {message}", { id, message }) }));
   }
   if (model.id && refused.length) {
-    row.append(element("p", { className: "refused", text: `${model.id} serves in its place.` }));
+    row.append(element("p", { className: "refused", text: t("{id} serves in its place.", { id: model.id }) }));
   }
   return row;
 }
@@ -117,7 +125,7 @@ function modelRow(model) {
 /** The pill, and in words every check that is not fine. */
 function showHealth(state, checks) {
   document.body.dataset.health = state;
-  byId("health-text").textContent = HEALTH_WORDS[state] ?? state;
+  byId("health-text").textContent = t(HEALTH_WORDS[state] ?? state);
   const troubles = checks.filter((check) => check.status !== "ok");
   const list = byId("problems");
   const said = troubles.map(({ reason }) => reason).join("\n");

@@ -1,6 +1,7 @@
 // The text: a section for each recording or file, in it one row a segment, in the order of time.
 
 import { byId, clock, element, seconds } from "./dom.js";
+import { t } from "./i18n.js";
 
 const MAX_ROWS = 5000;
 const COPIED_FOR_MS = 1500;
@@ -70,9 +71,9 @@ export class Transcript {
 
   async #copyAll() {
     const copied = await writeClipboard(this.#text);
-    this.#copy.textContent = copied ? "Copied" : "Can't copy";
+    this.#copy.textContent = t(copied ? "Copied" : "Can't copy");
     setTimeout(() => {
-      this.#copy.textContent = "Copy";
+      this.#copy.textContent = t("Copy");
     }, COPIED_FOR_MS);
   }
 }
@@ -138,8 +139,8 @@ class Section {
       row.item.dataset.gap = String(Math.round(droppedMs));
       row.text.textContent =
         reason === "session"
-          ? "The connection was away for too long. Text just before this point may be missing."
-          : `${seconds(droppedMs)} of audio lost here`;
+          ? t("The connection was away for too long. Text just before this point may be missing.")
+          : t("{time} of audio lost here", { time: seconds(droppedMs) });
     });
   }
 
@@ -156,7 +157,7 @@ class Section {
         if (row.text.textContent) row.item.dataset.unfinished = "true";
         else this.#drop(key);
       }
-      if (this.size === 0) this.#list.append(element("li", { className: "none", text: "No speech" }));
+      if (this.size === 0) this.#list.append(element("li", { className: "none", text: t("No speech") }));
     });
   }
 

@@ -1,6 +1,7 @@
 // Audio files: drag and drop or the button, one after the other to POST /v1/audio/transcriptions.
 
 import { byId, element, seconds } from "./dom.js";
+import { t } from "./i18n.js";
 
 const URL_PATH = "/v1/audio/transcriptions";
 const MODEL = "default";
@@ -40,6 +41,7 @@ export class Uploads {
   }
 
   #add(files) {
+    location.hash = "#/files";
     for (const file of files) this.#queue.push({ file, row: new Row(this.#rows, file.name) });
     while (this.#rows.childElementCount > Math.max(MAX_ROWS, this.#queue.length)) {
       this.#rows.firstElementChild.remove();
@@ -61,8 +63,11 @@ export class Uploads {
     const begun = performance.now();
     try {
       const { text } = await send(file, row);
-      row.done(text ? `Done in ${seconds(performance.now() - begun)}` : "No speech found", "done");
-      if (text) this.#show(file.name, text);
+      row.done(text ? t("Done in {time}", { time: seconds(performance.now() - begun) }) : t("No speech found"), "done");
+      if (text) {
+        row.says(text);
+        this.#show(file.name, text);
+      }
     } catch (error) {
       row.done(error.message, "error");
     }
@@ -82,19 +87,19 @@ class Row {
   onCancel = null;
   #item;
   #bar = element("progress");
-  #words = element("span", { className: "upload-words", text: "Waiting" });
-  #cancel = element("button", { className: "tool", text: "Cancel" });
+  #words = element("span", { className: "upload-words", text: t("Waiting") });
+  #cancel = element("button", { className: "tool", text: t("Cancel") });
 
   constructor(list, name) {
     this.#bar.max = 1;
     this.#bar.value = 0;
-    this.#bar.setAttribute("aria-label", `Upload of ${name}`);
+    this.#bar.setAttribute("aria-label", t("Upload of {name}", { name }));
     this.#words.setAttribute("role", "status");
     this.#cancel.type = "button";
     this.#cancel.addEventListener("click", () => {
       this.cancelled = true;
       if (this.onCancel) this.onCancel();
-      else this.done("Cancelled", "cancelled");
+      else this.done(t("Cancelled"), "cancelled");
     });
     const label = element("span", { className: "upload-name", text: name });
     this.#item = element("li", { children: [label, this.#words, this.#bar, this.#cancel] });
@@ -105,13 +110,20 @@ class Row {
   progress(share) {
     this.#item.dataset.upload = "sending";
     this.#bar.value = share;
-    this.#words.textContent = `Uploading ${Math.round(share * 100)} %`;
+    this.#words.textContent = t("Uploading {percent} %", { percent: Math.round(share * 100) });
   }
 
   reading() {
     this.#item.dataset.upload = "reading";
     this.#bar.removeAttribute("value"); // from here on it only shows that something goes on
-    this.#words.textContent = "Transcribing";
+    this.#words.textContent = t("Transcribing");
+  }
+
+  /** What was read in the file. */
+  says(text) {
+    const said = element("p", { className: "upload-text", text });
+    said.dir = "auto";
+    this.#item.append(said);
   }
 
   done(words, state) {
@@ -136,10 +148,10 @@ function send(file, row) {
     request.onload = () => {
       const body = parse(request.responseText);
       if (request.status === 200 && typeof body?.text === "string") resolve(body);
-      else reject(new Error(body?.error?.message ?? `The box answered ${request.status}.`));
+      else reject(new Error(body?.error?.message ?? t("The box answered {status}.", { status: request.status })));
     };
-    request.onerror = () => reject(new Error("The box could not be reached. Try again."));
-    request.onabort = () => reject(new Error("Cancelled"));
+    request.onerror = () => reject(new Error(t("The box could not be reached. Try again.")));
+    request.onabort = () => reject(new Error(t("Cancelled")));
     row.onCancel = () => request.abort();
     row.progress(0);
     request.send(form);

@@ -14,6 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from agent.config import Config
 from agent.engine.session import SessionSettings
 from agent.live_config import LiveConfig
+from agent.ops.trend import Sample, Trend
+from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
 from agent.pipeline.microphone import Microphone
@@ -42,6 +44,7 @@ class FakeStatus:
 
     def __init__(self) -> None:
         self.usable = True
+        self.trend = Trend(lambda now: Sample(now, 0, 0, 0, None, None))
 
     def health(self) -> dict[str, Any]:
         return {"status": "ok" if self.usable else "failing", "checks": []}
@@ -76,6 +79,7 @@ class Box:
         self.families = dict(FAMILIES)
         self.online = Lane("online", 8)
         self.offline = Lane("offline", 8)
+        self.history = History(self.state / "transcripts.db", config.history)
         self.service = TranscriptionService(
             self.online,
             self.offline,
@@ -83,6 +87,7 @@ class Box:
             Limits(config.stream.max_sessions, config.stream.buffer_ms),
             SessionSettings(),
             describe,
+            history=self.history,
         )
         self.service.use(fake_models())
         self.streams = StreamRegistry(
@@ -107,6 +112,7 @@ class Box:
     async def start(self) -> None:
         self.online.start()
         self.offline.start()
+        self.history.start()
         context = WebContext(
             self.live,
             self.service,
@@ -121,6 +127,7 @@ class Box:
                 self.service.hub,
                 self.state / "microphone.json",
             ),
+            self.history,
         )
         self.client = TestClient(TestServer(build_application(context, self.access)))
         await self.client.start_server()
@@ -131,6 +138,7 @@ class Box:
         await self.streams.stop()
         await self.online.close(5)
         await self.offline.close(5)
+        await self.history.close()
 
 
 @pytest.fixture

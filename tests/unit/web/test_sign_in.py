@@ -118,7 +118,7 @@ async def test_a_token_that_is_put_into_the_folder_is_taken(
     box: LanBox, caplog: pytest.LogCaptureFixture
 ) -> None:
     watching = asyncio.create_task(watch_token(box.app, 0.01))
-    box.live.current.state_dir.mkdir()
+    box.live.current.state_dir.mkdir(exist_ok=True)
     (box.live.current.state_dir / "token").write_text("short\n")
     await until(lambda: "16 to 256" in caplog.text)
     write_token(box.live.current.state_dir, "another-horse-battery")
