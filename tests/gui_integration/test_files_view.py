@@ -20,10 +20,11 @@ from tests.end_to_end.test_daemon import CLIP, own_transcript
 from tests.gui_integration.conftest import OpenPage, Visit
 
 MOUNT = """async () => {
-  const main = document.querySelector("main");
-  main.replaceChildren();
+  location.hash = "#/files";
+  const view = document.getElementById("view-files");
+  view.replaceChildren();
   const { mountFiles } = await import("/static/files.js");
-  globalThis.files = mountFiles(main);
+  globalThis.files = mountFiles(view);
 }"""
 DROP = """(bytes) => {
   const transfer = new DataTransfer();
