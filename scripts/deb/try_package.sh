@@ -24,7 +24,7 @@ step "install"
 dpkg -i /packages/*.deb
 ls $lib/agent/__pycache__/cli.*.pyc >/dev/null || fail "nothing was compiled"
 [ "$(stat -c %U:%a $state)" = funasr-agent:750 ] || fail "$state is not the agent's own"
-grep -q "^  - host: 127.0.0.1" $config || fail "$config is not the package's"
+grep -q "^  - host: 0.0.0.0" $config || fail "$config is not the package's"
 
 step "doctor, as the service's user"
 as_agent funasr-agent doctor || fail "doctor found failures"
