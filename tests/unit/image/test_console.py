@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from agent.web.tls import make_certificate
 from scripts.image.device.console import text
@@ -21,11 +21,11 @@ def test_access_code_and_fingerprint_are_shown(tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls/cert.pem").write_bytes(certificate)
     (tmp_path / "token").write_text("0123456789abcdef\n")
-    der = ssl.PEM_cert_to_DER_cert(certificate.decode())
+    first = x509.load_pem_x509_certificates(certificate)[0]
     lines = text(tmp_path).splitlines()
     assert lines[0].split() == ["Access", "code", "0123456789abcdef"]
     shown = lines[1].partition("SHA-256 ")[2].replace(" ", "")
-    assert shown == hashlib.sha256(der).hexdigest().upper()
+    assert shown == first.fingerprint(hashes.SHA256()).hex().upper()
 
 
 @pytest.mark.parametrize("token", ["", "\x1b[2J0123456789", "back\\slash\\n", "a b c d e f g h"])
