@@ -3,6 +3,8 @@
 Encoder: speech f32[B,T,560], speech_lengths i32[B] -> enc f32[B,T,D], enc_len, alphas f32[B,T].
 Decoder: enc, enc_len, acoustic_embeds f32[B,L,D], acoustic_embeds_len, in_cache_* [B,D,10] ->
 logits f32[B,L,V], sample_ids, out_cache_*.
+The lengths are always those of the arrays, nothing is padded: graphs that were derived for this box
+(`agent.store.rewrite_lean`) have no masks.
 """
 
 from __future__ import annotations
