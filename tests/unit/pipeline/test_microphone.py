@@ -152,8 +152,7 @@ async def test_a_device_that_stays_away_ends_its_session(rig: Rig) -> None:
 
 async def test_audio_that_stops_is_a_stall_and_the_process_is_ended(rig: Rig) -> None:
     capture = await rig.open()
-    await rig.until(lambda: rig.microphone.state == "stalled")
-    assert capture.closed
+    await rig.until(lambda: rig.microphone.state == "stalled" and capture.closed)
     await rig.until(lambda: len(rig.captures) == 2)
 
 
