@@ -48,6 +48,14 @@ class Hub:
         for subscription in self._subscriptions:
             subscription.offer(event, passing=passing)
 
+    def last_words(self, session_id: str, most: int) -> list[HubEvent]:
+        """What was said in a session lately: the last event of each of its last segments."""
+        said: dict[Any, HubEvent] = {}
+        for event in self._kept:
+            if event["type"] in ("partial", "final") and event.get("session_id") == session_id:
+                said[event.get("segment_id")] = event
+        return list(said.values())[-most:]
+
     def forget_words(self, session_id: str = "") -> None:
         """Keep no text any more for those who come back; of one session, or of all."""
         kept = [
