@@ -48,7 +48,7 @@ from agent.web.application import build_application
 from agent.web.certificates import CertificateKeeper
 from agent.web.context import WebContext
 from agent.web.doorkeeper import make_runner
-from agent.web.listeners import open_listeners, open_local_socket
+from agent.web.listeners import open_listeners, open_local_socket, openable
 from agent.web.sign_in import watch_token
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ async def _serve(live: LiveConfig, read: ReadConfig, tell_token: bool) -> int:
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
         agent.spawn("supervisor", supervisor.run())
-        for address in await agent.start():
+        for address in map(openable, await agent.start()):
             _log.info("open %s", address)
             print(f"funasr-agent: open {address}", flush=True)
         for address in agent.addresses_with_token() if tell_token else ():

@@ -21,6 +21,7 @@ SOCKET_NAME = "agent.sock"
 _MAX_SOCKET_PATH = 107
 """Bytes that the system takes for the path of a socket."""
 _PROBE_S = 1.0
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,13 @@ async def open_listeners(
     if problems:
         raise ConfigError(problems)
     return addresses
+
+
+def openable(address: str) -> str:
+    """An address that a browser on this box can open: one that means every interface is none."""
+    for everywhere, loopback in _LOOPBACK.items():
+        address = address.replace(f"://{everywhere}:", f"://{loopback}:")
+    return address
 
 
 async def open_local_socket(runner: web.AppRunner, config: Config) -> Path | None:

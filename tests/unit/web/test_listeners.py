@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.config import Config
 from agent.errors import ConfigError
-from agent.web.listeners import open_listeners
+from agent.web.listeners import open_listeners, openable
 from agent.web.tls import Pair, device_certificate, make_authority, make_certificate
 
 
@@ -51,6 +51,19 @@ async def test_every_listener_serves_with_its_own_transport(
     async with aiohttp.ClientSession() as http:
         assert await (await http.get(plain)).text() == "hello"
         assert await (await http.get(tls, ssl=trust)).text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("bound", "shown"),
+    [
+        ("http://0.0.0.0:8080/", "http://127.0.0.1:8080/"),
+        ("https://[::]:443/", "https://[::1]:443/"),
+        ("http://192.168.0.7:8080/", "http://192.168.0.7:8080/"),
+        ("http://10.0.0.0:80/", "http://10.0.0.0:80/"),
+    ],
+)
+def test_the_address_that_is_printed_can_be_opened(bound: str, shown: str) -> None:
+    assert openable(bound) == shown
 
 
 async def test_a_taken_port_is_named_with_its_key(runner: web.AppRunner, tmp_path: Path) -> None:
