@@ -27,6 +27,7 @@ from agent.pipeline.microphone_controls import Controls, read_controls, write_co
 from agent.pipeline.microphone_feed import Feed
 from agent.pipeline.recorder import Probe, Record, Recorder
 from agent.pipeline.service import TranscriptionService
+from agent.said import by_code, say
 from agent.types import SAMPLE_RATE, SAMPLES_PER_MS, RecognitionMode, StreamOptions
 
 _log = logging.getLogger(__name__)
@@ -105,18 +106,20 @@ class Microphone:
         if not self._supervisor.is_running or self._supervisor.on_fallback:
             return self._supervisor.reason
         if not self._controls.muted and self._clock() - self._overflowed_at < TOLD_S:
-            return "audio of the microphone was lost: the box is too slow for what it has to do"
+            lost = "audio of the microphone was lost: the box is too slow for what it has to do"
+            return say("microphone_lost_audio", lost)
         return ""
 
     @property
     def reason(self) -> str:
         """Its state in words."""
         if not self.settings.enabled:
-            return "the microphone is not in use (microphone.enabled)"
+            return say("microphone_off", "the microphone is not in use (microphone.enabled)")
         if self.state == MUTED:
-            return "the microphone is muted"
+            return say("microphone_muted", "the microphone is muted")
         if self._supervisor.is_running and self._feed.waits_for:
-            return f"{self._supervisor.reason}, but {self._feed.waits_for}"
+            reason, waits_for = self._supervisor.reason, self._feed.waits_for
+            return say("microphone_waits", "{reason}, but {why}", reason=reason, why=waits_for)
         return self._supervisor.reason
 
     def status(self) -> dict[str, Any]:
@@ -126,6 +129,7 @@ class Microphone:
             "enabled": self.settings.enabled,
             "state": self.state,
             "reason": self.reason,
+            "said": by_code(self.reason),
             "wanted": self.settings.device or None,
             "device": source.device.name if source else None,
             "device_id": source.device.id if source else None,
