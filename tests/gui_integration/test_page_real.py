@@ -16,6 +16,7 @@ from tests.gui_integration.conftest import RATE, OpenPage, write_wav
 
 CLIPS = Path(__file__).resolve().parent.parent / "data" / "clips"
 LEAD_S, TAIL_S = 1.5, 2.0
+FILE_TEXT = ".file-text p span:last-child"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +63,10 @@ async def test_uploaded_file_reads_the_same(
     daemon: Daemon, open_page: OpenPage, tmp_path: Path
 ) -> None:
     wav = spoken(tmp_path, "en-2.wav")
-    visit = await open_page(daemon.url)
-    await visit.page.set_input_files("#file", wav)
-    await visit.page.wait_for_selector('[data-upload="done"]')
-    assert await visit.finals() == [transcribed(wav)]
+    visit = await open_page(f"{daemon.url}/#/files")
+    await visit.page.set_input_files("#files-input", wav)
+    await visit.page.wait_for_selector('[data-file="done"]')
+    assert await visit.page.locator(FILE_TEXT).all_text_contents() == [transcribed(wav)]
 
 
 async def test_file_that_is_no_audio_is_refused_in_words(
@@ -73,10 +74,10 @@ async def test_file_that_is_no_audio_is_refused_in_words(
 ) -> None:
     letter = tmp_path / "letter.txt"
     letter.write_text("dear box")
-    visit = await open_page(daemon.url)
-    await visit.page.set_input_files("#file", letter)
-    await visit.page.wait_for_selector('[data-upload="error"]')
-    assert "letter.txt" in await visit.page.inner_text(".upload-words")
+    visit = await open_page(f"{daemon.url}/#/files")
+    await visit.page.set_input_files("#files-input", letter)
+    await visit.page.wait_for_selector('[data-file="error"]')
+    assert "letter.txt: is not audio" in await visit.page.inner_text(".file-words")
 
 
 async def test_models_in_use_are_shown(daemon: Daemon, open_page: OpenPage) -> None:

@@ -1,7 +1,9 @@
 // The box's own microphone: how it is, mute, gain, and what it hears in the transcript.
 
+import { api } from "./api.js";
 import { byId, seconds } from "./dom.js";
 import { t } from "./i18n.js";
+import { reasonOf } from "./said.js";
 
 const STATE_WORDS = {
   running: "Listening",
@@ -48,7 +50,7 @@ export class BoxMicrophone {
     this.#card.dataset.state = told.state;
     byId("boxmic-state").textContent = t(STATE_WORDS[told.state] ?? told.state);
     const lost = told.dropped_ms ? `, ${t("{time} lost so far", { time: seconds(told.dropped_ms) })}` : "";
-    const words = `${told.reason}${lost}`;
+    const words = `${reasonOf(told)}${lost}`;
     const detail = byId("boxmic-detail");
     if (detail.textContent !== words) detail.textContent = words;
     this.#mute.setAttribute("aria-pressed", String(told.muted));
@@ -109,16 +111,9 @@ export class BoxMicrophone {
 
   async #send(fields) {
     try {
-      const answer = await fetch("/api/v1/microphone", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(fields),
-      });
-      const told = await answer.json();
-      if (answer.ok) this.show(told);
-      else byId("boxmic-detail").textContent = told.error?.message ?? `the box answered ${answer.status}`;
+      this.show(await api("/api/v1/microphone", { method: "POST", body: fields }));
     } catch (error) {
-      byId("boxmic-detail").textContent = `The box can't be reached: ${error.message}`;
+      byId("boxmic-detail").textContent = error.message;
     }
   }
 }

@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { draw } from "./chart.js";
 import { byId, element } from "./dom.js";
 import { language, t } from "./i18n.js";
+import { reasonOf } from "./said.js";
 
 const EVERY_MS = 5000;
 const STATUS_WORDS = { ok: "Good", degraded: "Degraded", starting: "Starting", failing: "Not working" };
@@ -48,14 +49,15 @@ export class DeviceView {
 
 function showChecks(checks) {
   byId("checks").replaceChildren(
-    ...checks.map(({ name, status, reason, since }) => {
+    ...checks.map((check) => {
+      const { name, status, since } = check;
       const when = new Date(since * 1000).toLocaleString(language());
       const item = element("li", {
         children: [
           element("span", { className: "dot" }),
           element("span", { className: "check-name", text: t(CHECK_WORDS[name] ?? name) }),
           element("span", { className: "check-status", text: t(STATUS_WORDS[status] ?? status) }),
-          element("p", { className: "check-reason", text: reason }),
+          element("p", { className: "check-reason", text: reasonOf(check) }),
           element("p", { className: "quiet", text: t("since {when}", { when }) }),
         ],
       });
