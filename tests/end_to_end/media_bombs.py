@@ -50,12 +50,23 @@ def silence(hours: float, kind: str, subtype: str | None = None, rate: int = 800
     """Hours of silence, as small as the format makes them."""
     made = io.BytesIO()
     block = np.zeros(rate * _BLOCK_S, np.int16)
-    with soundfile.SoundFile(
-        made, "w", rate, 1, subtype=subtype, format=kind, compression_level=1.0
-    ) as file:
+    with soundfile.SoundFile(made, "w", rate, 1, subtype=subtype, format=kind) as file:
         for _ in range(round(hours * HOUR_S / _BLOCK_S)):
             file.write(block)
     return made.getvalue()
+
+
+def repeated_mp3(hours: float, *, says_its_length: bool) -> bytes:
+    """Hours of silence: frames of an MP3 stand for themselves, so that a few of them do.
+
+    `says_its_length`: the first frame states the length of those few.
+    """
+    made = io.BytesIO()
+    soundfile.write(made, np.zeros(8000 * _BLOCK_S, np.int16), 8000, format="MP3")
+    data = made.getvalue()
+    first = data[:2]
+    frames = data if says_its_length else data[data.index(first, 2) :]
+    return frames * round(hours * HOUR_S / _BLOCK_S)
 
 
 def speechless(seconds: float, kind: str, subtype: str | None = None) -> bytes:
