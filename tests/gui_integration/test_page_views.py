@@ -30,8 +30,13 @@ SIZES = {"phone": (390, 844), "desktop": (1200, 900)}
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with Daemon(tmp_path_factory.mktemp("daemon")) as running:
-        upload_two(running)
         yield running
+
+
+def forget(daemon: Daemon) -> None:
+    """Empty the history."""
+    gone = urllib.request.Request(daemon.url + "/api/v1/transcripts?all=true", method="DELETE")
+    urllib.request.urlopen(gone, timeout=60).close()
 
 
 def upload_two(daemon: Daemon) -> None:
@@ -84,6 +89,7 @@ if EVERY_LOOK:
 
 async def fill(daemon: Daemon, visit: Visit) -> None:
     """What a box in use shows: a client that speaks, a file that was read."""
+    await asyncio.to_thread(forget, daemon)
     async with aiohttp.ClientSession() as http, http.ws_connect(daemon.url + "/ws") as link:
         await link.send_json({"mode": "2pass", "wav_name": "kitchen", "wav_format": "pcm"})
         for clip in ("zh-2.wav", "en-2.wav"):
@@ -126,17 +132,11 @@ async def test_every_view_fits_phone_and_desktop(
     assert visit.console_errors == []
 
 
-def start_afresh(daemon: Daemon) -> None:
-    """A history of the two clips alone."""
-    gone = urllib.request.Request(daemon.url + "/api/v1/transcripts?all=true", method="DELETE")
-    urllib.request.urlopen(gone, timeout=60).close()
-    upload_two(daemon)
-
-
 async def test_history_is_searched_and_deleted_and_another_browser_sees_it(
     daemon: Daemon, open_page: OpenPage
 ) -> None:
-    await asyncio.to_thread(start_afresh, daemon)
+    await asyncio.to_thread(forget, daemon)
+    await asyncio.to_thread(upload_two, daemon)
     first = await open_page(f"{daemon.url}/#/history", arguments=())
     second = await open_page(f"{daemon.url}/#/history", arguments=())
     for visit in (first, second):

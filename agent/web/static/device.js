@@ -51,14 +51,17 @@ function showChecks(checks) {
   byId("checks").replaceChildren(
     ...checks.map((check) => {
       const { name, status, since } = check;
-      const when = new Date(since * 1000).toLocaleString(language());
+      const when = new Date(since * 1000).toLocaleString(language(), {
+        dateStyle: "short",
+        timeStyle: "short",
+      });
       const item = element("li", {
         children: [
           element("span", { className: "dot" }),
           element("span", { className: "check-name", text: t(CHECK_WORDS[name] ?? name) }),
           element("span", { className: "check-status", text: t(STATUS_WORDS[status] ?? status) }),
           element("p", { className: "check-reason", text: reasonOf(check) }),
-          element("p", { className: "quiet", text: t("since {when}", { when }) }),
+          element("p", { className: "check-since quiet", text: t("since {when}", { when }) }),
         ],
       });
       item.dataset.status = status;

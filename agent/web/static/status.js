@@ -101,9 +101,13 @@ export class BoxStatus {
   }
 }
 
+function nameOf({ id }) {
+  return id === "none" ? t("none") : (id ?? t("no usable model"));
+}
+
 function modelRow(model) {
   const role = element("span", { className: "role", text: t(ROLE_WORDS[model.role] ?? model.role) });
-  const name = element("span", { className: "model-id", text: model.id ?? t("no usable model") });
+  const name = element("span", { className: "model-id", text: nameOf(model) });
   const derived = model.choice?.derived ?? model.variant;
   const how = [derived, model.provider].filter(Boolean).join(" · ");
   const row = element("li", { children: [role, name, element("span", { className: "quiet", text: how })] });
