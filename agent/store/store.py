@@ -7,6 +7,7 @@ when it is interrupted.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -40,6 +41,8 @@ from agent.store.trial_gate import TrialGate
 from agent.store.trust import TrustedKeys
 
 _GPU_LIMIT_S = 60.0
+_LOADS_AT_ONCE = 2
+"""More would wait for each other: the runtime loads graphs with Python's lock held in part."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,12 @@ class ModelStore:
                 choose=self._choose_with(trials),
                 load_model=self._load_model,
                 check=self._check,
+                at_once=self._loads_at_once(),
             )
+
+    def _loads_at_once(self) -> int:
+        low_memory = any(engine.low_memory for engine in self._settings.engine.values())
+        return 1 if low_memory else min(len(os.sched_getaffinity(0)), _LOADS_AT_ONCE)
 
     def load_one(self, role: Role, name: str) -> LoadedRole:
         """Load exactly this model for a role. Raises its refusal as a ModelError."""
