@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 
 import psutil
 
-from agent.engine.base import EngineSettings
+from agent.engine.base import EngineSettings, GpuSettings
 from agent.errors import (
     AgentError,
     CompatibilityError,
@@ -31,6 +31,7 @@ from agent.errors import (
     ModelError,
     ModelLoadError,
 )
+from agent.store.box_memory import gpu_held_mb
 from agent.store.derive import derivation_named, derive_variant, derived_graphs
 from agent.store.disk import Disk
 from agent.store.golden import built_in_clip, check_golden, read_clip
@@ -113,7 +114,10 @@ def _try(request: Mapping[str, Any]) -> Answer:
 
     manifest, folder, variant = _variant(request)
     settings = EngineSettings(
-        threads=request["threads"], provider=request["provider"], vad=request["vad"]
+        threads=request["threads"],
+        provider=request["provider"],
+        gpu=GpuSettings(**request["gpu"]),
+        vad=request["vad"],
     )
     started = time.perf_counter()
     derived = derived_graphs(Path(request["derived"]), manifest) if request["derived"] else None
@@ -122,19 +126,22 @@ def _try(request: Mapping[str, Any]) -> Answer:
         read_s = time.perf_counter() - started
         _inspect(files)
         release_memory()
-        before = psutil.Process().memory_info().rss
+        before, gpu_before = psutil.Process().memory_info().rss, gpu_held_mb()
         started = time.perf_counter()
         model = _load(manifest, files, settings)
         load_s = read_s + time.perf_counter() - started
         memory = max(0, psutil.Process().memory_info().rss - before)
         role = cast(Role, request["role"])
         seconds, audio_s = _timed(role, model, files, request["runs"])
+        on_gpu = settings.provider == "cuda"
+        gpu_mb = max(0, gpu_held_mb() - gpu_before) if on_gpu else 0
         nodes, notes = _placement(manifest, files, settings, role)
     return {
         "load_s": round(load_s, 4),
         "golden_s": round(seconds, 5),
         "audio_s": round(audio_s, 3),
         "memory_mb": round(memory / 2**20, 1),
+        "gpu_mb": gpu_mb,
         "nodes": nodes,
         "notes": notes,
     }
