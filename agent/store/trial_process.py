@@ -32,6 +32,7 @@ from agent.errors import (
     ModelLoadError,
 )
 from agent.store.box_memory import gpu_held_mb
+from agent.store.candidates import HALVED
 from agent.store.derive import derivation_named, derive_variant, derived_graphs
 from agent.store.disk import Disk
 from agent.store.golden import built_in_clip, check_golden, read_clip
@@ -57,7 +58,8 @@ _AS_FAST = 1.03
 _QUICKER_TO_LOAD = 0.85
 """Of the original's time to load: derived graphs that are as fast are used for this."""
 _COPIES = 5
-"""Of all graphs, that deriving and proving hold in memory at once."""
+"""Of all graphs, that deriving and proving hold in memory at once; int8 grows by it."""
+_COPIES_HALVED = 3
 
 
 class NotFaster(CompatibilityError):
@@ -168,8 +170,7 @@ def _timed(role: Role, model: Any, files: VerifiedModel, runs: int) -> tuple[flo
 def _derive(request: Mapping[str, Any]) -> Answer:
     manifest, folder, variant = _variant(request)
     derivation = derivation_named(request["derivation"])
-    if derivation.provider == "cpu":
-        _require_memory(manifest, variant)
+    _require_memory(manifest, variant, _COPIES_HALVED if derivation.name == HALVED else _COPIES)
     target = Path(request["target"])
     derive_variant(manifest, folder, variant, derivation, target, Disk())
     if derivation.provider != "cpu":
@@ -177,8 +178,8 @@ def _derive(request: Mapping[str, Any]) -> Answer:
     return {"message": _prove_better(request, target / derivation.name)}
 
 
-def _require_memory(manifest: Manifest, variant: Variant) -> None:
-    needed = _COPIES * sum(manifest.files[file].size for file in variant.graphs.values())
+def _require_memory(manifest: Manifest, variant: Variant, copies: int) -> None:
+    needed = copies * sum(manifest.files[file].size for file in variant.graphs.values())
     free = psutil.virtual_memory().available
     if free < needed:
         raise CompatibilityError(
