@@ -97,12 +97,15 @@ def _export(args: argparse.Namespace, name: str, folder: Path) -> None:
             f"{configs} is missing: --configs must name the folder with config.yaml, tokens.json "
             "and am.mvn of the published models (scripts/export_models.py --help)"
         )
-    subprocess.run(["bash", "-euc", _EXPORT_ENVIRONMENT, "bash", str(ROOT)], check=True)
-    script = ROOT / "scripts/export_models.py"
-    command = [ROOT / ".venv-export/bin/python", script, name, "-o", folder, "--configs", configs]
-    command += ["--seed", str(args.seed), "--variants", "int8,fp32,fp16"]
+    python = args.export_python or ROOT / ".venv-export/bin/python"
+    audio = SHARED / "audio"
+    command = [python, ROOT / "scripts/export_models.py", name, "-o", folder, "--configs", configs]
+    command += ["--audio", audio if audio.is_dir() else ROOT / "tests/data/clips"]
+    command += ["--seed", args.seed, "--variants", "int8,fp32,fp16"]
     try:
-        subprocess.run(list(map(str, command)), check=True)
+        if args.export_python is None:
+            subprocess.run(["bash", "-euc", _EXPORT_ENVIRONMENT, "bash", str(ROOT)], check=True)
+        subprocess.run(list(map(str, command)), stdout=sys.stderr, check=True)
     except subprocess.CalledProcessError as error:
         raise Refused(f"{name} could not be exported (exit code {error.returncode})") from None
 
@@ -206,6 +209,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="for what runs on the CPU")
     parser.add_argument("--seed", type=int, default=0, help="of the weights of --make")
     parser.add_argument("--configs", type=Path, help="published side files, for --make")
+    parser.add_argument(
+        "--export-python",
+        type=Path,
+        metavar="FILE",
+        help="an interpreter with the extra `export` (default: one is made in .venv-export)",
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "build/bench-gpu", help="for --make")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
     return parser

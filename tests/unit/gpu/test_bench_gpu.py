@@ -50,6 +50,15 @@ def test_nothing_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "name a model folder, --make NAME... or --graph FILE..." in capsys.readouterr().err
 
 
+def test_published_side_files_that_lack_are_told_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--make", "all", "--configs", str(tmp_path / "none"), *QUICK]
+    assert main([*arguments, "--work", str(tmp_path / "work")]) == 1
+    assert "--configs must name the folder with config.yaml" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_graphs_of_a_streaming_model_are_measured_with_their_placement(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
