@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-HEAD = ("GRAPH", "FORM", "LOAD", "FIRST", "P50", "P95", "ON THE GPU", "ON THE CPU", "COPIES")
+HEAD = (
+    "GRAPH",
+    "FORM",
+    "LOAD",
+    "FIRST",
+    "NEW LENGTH",
+    "P50",
+    "P95",
+    "ON THE GPU",
+    "ON THE CPU",
+    "COPIES",
+)
 
 
 def table(report: Mapping[str, Any]) -> list[str]:
@@ -35,6 +46,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             result["form"],
             f"{result['load_s']:.2f} s",
             f"{result['first_work_s']:.2f} s",
+            f"+{result['new_length_ms']:.0f} ms",
             f"{row['p50_ms']:.1f} ms",
             f"{row['p95_ms']:.1f} ms",
             str(sum(nodes.values())),

@@ -81,6 +81,7 @@ def test_a_graph_file_alone_is_fed_with_random_numbers(root: Path, tmp_path: Pat
     file = root / "models/builtin-vad/model.onnx"
     assert main(["--graph", str(file), *QUICK, "--json", str(path)]) == 0
     (result,) = json.loads(path.read_text())["results"]
+    assert result["new_length_ms"] >= 0
     assert result["graphs"]["model.onnx"]["shapes"]["speech"][:2] == [1, 17]
 
 
@@ -129,6 +130,7 @@ def test_int8_nodes_that_a_gpu_leaves_to_the_cpu_are_told() -> None:
         "provider": "cuda",
         "load_s": 3.0,
         "first_work_s": 1.0,
+        "new_length_ms": 180.0,
         "graphs": {"paraformer-zh/model": graph},
     }
     lines = table(
@@ -143,6 +145,7 @@ def test_int8_nodes_that_a_gpu_leaves_to_the_cpu_are_told() -> None:
     )
     assert lines[0] == ("Jetson Orin Nano; power mode 15W; onnxruntime-gpu 1.23.0; 10 s of audio")
     assert lines[2].split()[-3:] == ["700", "300", "90"]
+    assert "+180 ms" in lines[2]
     assert "no kernels for MatMulInteger (200), DynamicQuantizeLinear (100)" in lines[3]
 
 
