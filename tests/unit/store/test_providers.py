@@ -585,8 +585,11 @@ def test_the_refusal_of_the_model_itself_is_raised_not_that_of_its_derived_graph
 
 
 def test_fp32_alone_is_halved_for_cuda(make: MakeModel, box: Box) -> None:
-    trials = FakeTrials(by({"cuda": 0.001}))
-    choice = box.choose(make([("fp32", "cuda"), ("int8", "cpu")]), trials, gpu=GPU)
+    trials = DerivingTrials(by({"cuda": 0.001}))
+    found = make([("fp32", "cuda"), ("int8", "cpu")])
+    choice = box.choose(found, trials, gpu=GPU)
+    folder = box.state / "derived" / str(found.ref) / "fp16-from-fp32"
+    assert (folder / "derived.json").is_file()
     assert [request["derivation"] for request in trials.derived] == ["fp16-from-fp32"]
     assert (choice.variant, choice.provider, choice.derived) == ("fp32", "cuda", "fp16-from-fp32")
 
