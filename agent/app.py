@@ -299,7 +299,8 @@ class Agent:
     async def _sing(self, models: ModelSet, loaded: LoadedModels) -> None:
         clip = await asyncio.to_thread(_canary_clip, loaded)
         await self._canary.prove(models, clip)
-        if any(role.provider not in ("", "cpu") for role in loaded.roles.values()):
+        offline = loaded.roles.get("asr_offline")
+        if offline is not None and offline.provider not in ("", "cpu"):
             longest_s = self._live.current.recognition.max_segment_ms / 1000
             await warm_up(models, clip, self._offline, longest_s=longest_s)
 
