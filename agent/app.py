@@ -39,6 +39,7 @@ from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
+from agent.pipeline.warm_up import warm_up
 from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
@@ -298,6 +299,10 @@ class Agent:
     async def _sing(self, models: ModelSet, loaded: LoadedModels) -> None:
         clip = await asyncio.to_thread(_canary_clip, loaded)
         await self._canary.prove(models, clip)
+        offline = loaded.roles.get("asr_offline")
+        if offline is not None and offline.provider not in ("", "cpu"):
+            longest_s = self._live.current.recognition.max_segment_ms / 1000
+            await warm_up(models, clip, self._offline, longest_s=longest_s)
 
     def _models_changed(self, serving: Serving) -> None:
         self.status.serves(serving)

@@ -105,6 +105,14 @@ class Inference(Section):
     memory: Literal["normal", "low"] = Field(
         "normal", description="low: only the weights are kept between runs, a few per cent slower"
     )
+    gpu_device: int = Field(0, ge=0, le=63, description="which GPU, as CUDA counts them")
+    gpu_memory_mb: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="most that each graph may take on the GPU; 0: half of a memory that the CPU "
+        "shares, else no limit",
+    )
     queue: int = Field(64, ge=1, description="jobs that may wait for a lane")
     job_limit_s: float = Field(
         30, gt=0, description="a job older than this makes the agent unhealthy"

@@ -13,8 +13,9 @@ from agent import __version__
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
 from agent.ops.hardware import hardware
+from agent.ops.hardware_metrics import add_hardware_metrics
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
-from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.ops.metrics import Metrics, ModelLabels
 from agent.ops.microphone_metrics import add_microphone_metrics
 from agent.ops.trend import Sample, Trend
 from agent.pipeline.admission import Step
@@ -307,13 +308,7 @@ class AgentStatus:
         metrics.gauge(
             "hops_a_run", "Hops that shared a run of a graph, mean since the start", self._sharing
         )
-        metrics.gauge("cpu_percent", "Load of all cores", lambda: psutil.cpu_percent(None))
-        metrics.gauge(
-            "memory_available_bytes",
-            "Memory left on the box",
-            lambda: float(psutil.virtual_memory().available),
-        )
-        metrics.gauge("temperature_celsius", "Hottest sensor", temperature_c)
+        add_hardware_metrics(metrics)
 
 
 def _refused(refusals: Sequence[Refusal]) -> list[Mapping[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -261,6 +261,11 @@ class ModelStore:
         """For each role, its models in order up to the one that would serve. Nothing is kept."""
         return self._inspection.check_roles({role: self.order(role) for role in ROLES})
 
+    def memory_needed_mb(self, found: FoundModel) -> int:
+        """What a model needs to be loaded, by its manifest and by what was measured here."""
+        choice, stated_mb = self._chooser.remembered(found), found.manifest.requires.memory_mb
+        return choice.need_mb(stated_mb) if choice else stated_mb
+
     def abort(self) -> None:
         """End the trials at work; whatever they were for is refused. Called at a stop."""
         self._gate.abort()
@@ -274,9 +279,14 @@ class ModelStore:
             self._settings.state / "derived",
             self._disk,
             provider=self._settings.provider,
-            fingerprint=fingerprint(),
+            fingerprint={**fingerprint(), "gpu_settings": str(self._gpu_settings())},
             gpu=lambda: self._gpu,
         )
+
+    def _gpu_settings(self) -> dict[str, int]:
+        """A proof counts for the GPU and the limit that it was made with."""
+        engine = next(iter(self._settings.engine.values()), EngineSettings())
+        return asdict(engine.gpu)
 
     @cached_property
     def _gpu(self) -> Gpu:
