@@ -15,6 +15,7 @@ from agent.pipeline.service import Limits
 from agent.store.roles import Role
 from agent.store.store import ModelStore, StoreSettings
 from agent.store.trial import TrialRunner
+from agent.voice_commands.matcher import CommandMatcher
 
 
 def store_settings(config: Config) -> StoreSettings:
@@ -78,6 +79,11 @@ def stream_limits(config: Config) -> Limits:
     stream = config.stream
     load = LoadLimits(stream.max_load, stream.late_ms, stream.final_late_ms, stream.degrade)
     return Limits(stream.max_sessions, stream.buffer_ms, load)
+
+
+def command_matcher(config: Config) -> CommandMatcher:
+    """The spoken commands, ready to be found in texts."""
+    return CommandMatcher(config.commands)
 
 
 def session_settings(config: Config) -> SessionSettings:
