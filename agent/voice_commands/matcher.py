@@ -4,8 +4,9 @@ commands are equally near there is none."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from agent.types import SpokenCommand
@@ -14,6 +15,8 @@ from agent.voice_commands.phrases import CommandPhrases, Spelling, spellings
 
 LONGEST_TEXT = 500
 """Characters; a longer text is no command."""
+_JOINT = "\ue002"
+"""Between the pieces of a text; no recognised text has it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,36 @@ class Match:
     command: SpokenCommand | None = None
     rivals: tuple[str, ...] = ()
     """Commands that are equally near, where that is why there is none."""
+
+
+@dataclass
+class _Group:
+    """Spellings of the same sense."""
+
+    spellings: list[Spelling] = field(default_factory=list)
+    joined: list[str] = field(default_factory=list)
+    """The pieces of each, for a first look at all of them at once."""
+    limit: int = 0
+    """The largest bound."""
+
+    def add(self, spelling: Spelling) -> None:
+        self.spellings.append(spelling)
+        self.joined.append(_JOINT.join(spelling.normal.pieces))
+        self.limit = max(self.limit, spelling.max_edits)
+
+    def near(self, said: Normal) -> list[Spelling]:
+        """Those that may be within the limit: edits inside the pieces are never fewer than in
+        the whole."""
+        text = _JOINT.join(said.pieces)
+        close = process.extract(
+            text,
+            self.joined,
+            scorer=Levenshtein.distance,
+            processor=None,
+            score_cutoff=self.limit,
+            limit=None,
+        )
+        return [self.spellings[index] for _, _, index in close]
 
 
 @dataclass(frozen=True)
@@ -39,13 +72,13 @@ class CommandMatcher:
 
     def __init__(self, commands: Iterable[CommandPhrases] = ()) -> None:
         """`commands` without mistakes (`agent.voice_commands.check`); else raises PhraseError."""
-        self._by_sense: dict[tuple[str, ...], list[Spelling]] = {}
+        self._by_sense: dict[tuple[str, ...], _Group] = {}
         names = []
         for command in commands:
             names.append(command.name)
             for phrase in command.phrases:
                 for spelling in spellings(command, phrase):
-                    self._by_sense.setdefault(spelling.normal.sense, []).append(spelling)
+                    self._by_sense.setdefault(spelling.normal.sense, _Group()).add(spelling)
         self.names: tuple[str, ...] = tuple(names)
 
     def match(self, *texts: str) -> Match:
@@ -68,15 +101,12 @@ class CommandMatcher:
     def _near(self, said: Normal) -> list[_Found]:
         """What is near enough to matter, also beyond the bound of its own phrase: text that is
         nearer to one command is not taken for another."""
-        candidates = self._by_sense.get(said.sense, ())
-        limit = max((spelling.max_edits for spelling in candidates), default=0)
+        group = self._by_sense.get(said.sense, _Group())
         found = []
-        for spelling in candidates:
+        for spelling in group.near(said):
             numbers = _numbers(spelling, said)
-            if numbers is None:
-                continue
-            edits = _edits(spelling.normal.pieces, said.pieces, limit)
-            if edits <= limit:
+            edits = _edits(spelling.normal.pieces, said.pieces)
+            if numbers is not None and edits <= group.limit:
                 slots = dict([*spelling.values, *numbers])
                 command = SpokenCommand(spelling.name, slots, spelling.phrase, edits)
                 rank = (edits, len(spelling.open))
@@ -84,14 +114,10 @@ class CommandMatcher:
         return found
 
 
-def _edits(phrase: Sequence[str], said: Sequence[str], limit: int) -> int:
-    """Characters to insert, delete or replace; `limit` + 1 when there are more than `limit`."""
-    total = 0
-    for one, other in zip(phrase, said, strict=True):
-        total += Levenshtein.distance(one, other, score_cutoff=limit - total)
-        if total > limit:
-            return limit + 1
-    return total
+def _edits(phrase: Sequence[str], said: Sequence[str]) -> int:
+    """Characters to insert, delete or replace."""
+    pairs = zip(phrase, said, strict=True)
+    return sum(Levenshtein.distance(one, other) for one, other in pairs)
 
 
 def _numbers(spelling: Spelling, said: Normal) -> list[tuple[str, str | int]] | None:

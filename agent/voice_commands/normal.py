@@ -16,12 +16,14 @@ from agent.voice_commands.numbers import english_number, han_to_figures
 NUMBER_SLOT, DIGITS_SLOT = "\ue000", "\ue001"
 """Stand for a number, and for digits, in the text of a phrase."""
 
-FIXED_HAN = frozenset("开关闭启停高低升降大小增减上下左右前后进退不别没勿未无冷热快慢多少锁解")
+FIXED_HAN = frozenset(
+    "开关闭启停高低升降大小增减上下左右前后进退不别没勿未无冷热快慢多少锁解今明昨"
+)
 _TURNING = (
     "on off up down left right open close shut start stop begin end yes no not dont never without "
     "forward back backward backwards in out next previous first last more less high low higher "
     "lower hot cold warmer cooler louder quieter faster slower lock unlock enable disable mute "
-    "unmute increase decrease raise reduce"
+    "unmute increase decrease raise reduce today tomorrow yesterday"
 )
 FIXED_WORDS = frozenset(_TURNING.split())
 """Words that turn the sense of a command."""
@@ -38,6 +40,7 @@ _APOSTROPHES = re.compile("['’ʼ`]")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 _HAN_FILLERS_BEFORE = re.compile(r"^(?:\W*(?:请|嗯|呃|啊|麻烦|帮我))+")
 _HAN_FILLERS_BEHIND = re.compile(r"(?:(?:吧|啊|呀|呢|哦|嘛|谢谢)\W*)+$")
+_SAID = re.compile(rf"[^\W_]|[{NUMBER_SLOT}{DIGITS_SLOT}]")
 _PER_CENT = re.compile(rf"百分之\s*([0-9.]+|[{NUMBER_SLOT}{DIGITS_SLOT}])")
 _SIGNS = {"percent": "%", "degree": "°", "degrees": "°", "celsius": "", "centigrade": ""}
 
@@ -119,7 +122,8 @@ def normalise_phrase(text: str) -> Normal:
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
     """Kind and text of each token; what else there is, is a mark."""
     text = _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).casefold())
-    text = _HAN_FILLERS_BEHIND.sub("", _HAN_FILLERS_BEFORE.sub("", text))
+    rest = _HAN_FILLERS_BEHIND.sub("", _HAN_FILLERS_BEFORE.sub("", text))
+    text = rest if _SAID.search(rest) else text  # 谢谢 alone is what was said
     text = _PER_CENT.sub(r"\1%", han_to_figures(text.replace("百分之百", "100%")))
     text = re.sub(r"\bper cent\b", "percent", text.replace("摄氏", "").replace("度", "°"))
     text = re.sub(r"°\s*c\b", "°", text)

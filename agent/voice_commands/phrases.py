@@ -20,7 +20,7 @@ from agent.voice_commands.normal import (
 SlotValues = str | Mapping[str, Sequence[str]]
 """`number`, `digits`, or value -> the ways in which it is said."""
 KINDS = {"number": NUMBER_SLOT, "digits": DIGITS_SLOT}
-MOST_SPELLINGS = 5000
+MOST_SPELLINGS = 2000
 """Ways in which all commands together may be said."""
 HAN_AN_EDIT = 5
 """Han characters of a phrase for each edit that is forgiven in it."""

@@ -188,6 +188,43 @@ def test_words_and_figures_of_the_same_text_are_both_looked_at() -> None:
     assert said.slots == {"number": 25}
 
 
+def plain_edits(one: str, other: str) -> int:
+    """Levenshtein's distance, by its definition."""
+    row = list(range(len(other) + 1))
+    for i, char in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, wanted in enumerate(other, 1):
+            change = before + (char != wanted)
+            before, row[j] = row[j], min(change, row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
+@given(
+    st.lists(st.text("甲乙开", min_size=1, max_size=6), min_size=1, max_size=6, unique=True),
+    st.text("甲乙开", max_size=7),
+    st.integers(0, 3),
+)
+def test_the_one_nearest_phrase_within_the_bound_is_found(
+    phrases: list[str], text: str, bound: int
+) -> None:
+    """Against the definition, with 开 as a word that is never edited."""
+
+    def distance(phrase: str) -> int | None:
+        one, other = phrase.split("开"), text.split("开")
+        if len(one) != len(other):
+            return None
+        return sum(plain_edits(a, b) for a, b in zip(one, other, strict=True))
+
+    far = [(d, phrase) for phrase in phrases if (d := distance(phrase)) is not None]
+    nearest = sorted(far)[:2]
+    wanted = None
+    if nearest and nearest[0][0] <= bound and len({d for d, _ in nearest}) == len(nearest):
+        wanted = phrases.index(nearest[0][1])
+    commands = [command(f"c{i}", phrase, max_edits=bound) for i, phrase in enumerate(phrases)]
+    said = matcher(*commands).match(text).command
+    assert (said.name if said else None) == (None if wanted is None else f"c{wanted}")
+
+
 @given(st.text("打开关客厅卧室的灯请吧二十五度% on off light", max_size=20))
 def test_what_matches_is_within_the_bound_and_other_bounds_only_add(text: str) -> None:
     exact = matcher(*({**c, "max_edits": 0} for c in HOME)).match(text).command

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.voice_commands.normal import Number, normalise
+from agent.voice_commands.normal import Normal, Number, normalise
 
 HAN = ["零", "一", "二", "三", "四", "五", "六", "七", "八", "九"]
 ONES = [
@@ -123,6 +123,11 @@ def test_ways_of_writing_the_same_words_are_equal(texts: tuple[str, ...]) -> Non
 )
 def test_words_that_turn_the_sense_make_texts_that_are_never_near(one: str, other: str) -> None:
     assert normalise(one).fixed != normalise(other).fixed
+
+
+@pytest.mark.parametrize("text", ["谢谢", "请", "啊吧。"])
+def test_a_filler_alone_is_what_was_said(text: str) -> None:
+    assert normalise(text) == Normal((), (text.strip("。"),))
 
 
 @pytest.mark.parametrize("text", ["", " ", "。？!", "the", "um, please", "\ue000", "_"])
