@@ -20,7 +20,7 @@ GRACE_S = 1.0
 """Between SIGTERM and SIGKILL."""
 TOLD_BYTES = 2000
 """Of what the program wrote to standard error, the end that goes to the log."""
-LAST_WORDS_S = 0.2
+LAST_WORDS_S = 1.0
 """Time for the end of that behind the program's own end."""
 _BLOCK = 4096
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "FUNASR_AGENT__")

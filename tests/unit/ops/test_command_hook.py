@@ -184,12 +184,20 @@ async def test_a_program_that_is_not_there_is_told(desk: Desk) -> None:
     assert "nothing can't be started: No such file" in desk.hook.trouble()
 
 
-async def test_a_program_that_takes_too_long_is_ended_with_its_children(desk: Desk) -> None:
-    desk.program("trap '' TERM; sleep 600 & echo $! > child; wait; wait", timeout_s=0.3)
+async def test_a_program_that_takes_too_long_is_ended(desk: Desk) -> None:
+    desk.program("exec sleep 600", timeout_s=0.3)
     desk.hook.fire(heard(), "page")
     await desk.counted("exec", "failed")
-    assert "it took longer than 0.3 s" in desk.hook.trouble()
+    assert "was ended: it took longer than 0.3 s" in desk.hook.trouble()
+
+
+async def test_a_program_is_ended_with_its_children_even_when_they_resist(desk: Desk) -> None:
+    desk.program("trap '' TERM; sleep 600 & echo $! > new; mv new child; wait; wait", timeout_s=600)
+    desk.hook.fire(heard(), "page")
+    await until(lambda: bool(desk.lines("child")))
     child = int(desk.lines("child")[0])
+    assert is_running(child)
+    await desk.hook.close(0)
     await until(lambda: not is_running(child))
 
 

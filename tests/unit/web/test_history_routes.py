@@ -68,6 +68,10 @@ async def test_commands_are_listed_and_found_by_name(box: Box) -> None:
             assert told["command"] == {"name": "fives", "slots": {"number": 5555}}
     assert (told["name"], told["slots"], told["text"]) == ("fives", {"number": 5555}, "5555")
     await viewer.close()
+    assert (await box.client.delete(f"{PATH}?all=true")).status == 200
+    late = box.service.hub.subscribe(0)
+    late.close()
+    assert "5555" not in str([event async for event in late])
 
 
 async def test_pages_follow_each_other(box: Box) -> None:
