@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -54,16 +55,21 @@ class CommandHook:
     ) -> None:
         """`folder`: where programs run."""
         self._retry_s = retry_s
-        self._settings = settings
         self._folder = folder
         self._describe = describe
         self._clock = clock
         self._webhook = Webhook()
         self._lines = {kind: _Line(kind, self._deliver, count, clock) for kind in KINDS}
+        self.configure(settings)
 
     def configure(self, settings: HookSettings) -> None:
-        """Other settings, from the next delivery on."""
+        """Other settings, from the next delivery on; a program that is not there is told."""
         self._settings = settings
+        program = settings.exec[0] if settings.exec else ""
+        self._lines["exec"].problem = ""
+        if program and not os.access(program, os.X_OK):
+            self._lines["exec"].problem = f"{program} is no program that can be run"
+            _log.warning("command_hook.exec: %s", self._lines["exec"].problem)
 
     def fire(self, heard: CommandHeard, source: str) -> None:
         """Deliver a command; returns at once. What comes from a source that is not listed is

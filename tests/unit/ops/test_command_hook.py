@@ -179,6 +179,7 @@ async def test_a_failure_is_told_until_it_goes_well_again(
 
 async def test_a_program_that_is_not_there_is_told(desk: Desk) -> None:
     desk.use(exec=[str(desk.folder / "nothing")])
+    assert "nothing is no program that can be run" in desk.hook.trouble()
     desk.hook.fire(heard(), "page")
     await desk.counted("exec", "failed")
     assert "nothing can't be started: No such file" in desk.hook.trouble()
