@@ -17,6 +17,7 @@ from agent.store.box_memory import read_memory
 from agent.store.roles import Role
 from agent.store.store import ModelStore, StoreSettings
 from agent.store.trial import TrialRunner
+from agent.voice_commands.matcher import CommandMatcher
 
 _STEP_MB = 256
 
@@ -94,6 +95,11 @@ def stream_limits(config: Config) -> Limits:
     stream = config.stream
     load = LoadLimits(stream.max_load, stream.late_ms, stream.final_late_ms, stream.degrade)
     return Limits(stream.max_sessions, stream.buffer_ms, load)
+
+
+def command_matcher(config: Config) -> CommandMatcher:
+    """The spoken commands, ready to be found in texts."""
+    return CommandMatcher(config.commands)
 
 
 def session_settings(config: Config) -> SessionSettings:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from agent.config_commands import MOST_COMMANDS, Command, CommandHook
+from agent.config_section import Section
 from agent.networks import Networks
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """The checkout, or the folder that the package is installed in."""
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values can't be changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Listener(Section):
@@ -335,6 +331,10 @@ class Config(Section):
     recognition: Recognition = Field(Recognition(), description="how speech is cut and read")
     stream: Stream = Field(Stream(), description="live WebSocket streams")
     microphone: Microphone = Field(Microphone(), description="the box's own microphone")
+    commands: list[Command] = Field(
+        [], max_length=MOST_COMMANDS, description="phrases that are commands"
+    )
+    command_hook: CommandHook = Field(CommandHook(), description="what commands set off")
     uploads: Uploads = Field(Uploads(), description="files sent to the API")
     history: History = Field(History(), description="finals kept on the disk")
     events: Events = Field(Events(), description="the event socket")

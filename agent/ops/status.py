@@ -12,6 +12,7 @@ import psutil
 from agent import __version__
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.command_hook import CommandHook
 from agent.ops.hardware import hardware
 from agent.ops.hardware_metrics import add_hardware_metrics
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
@@ -47,6 +48,7 @@ class AgentStatus:
         store: ModelStore,
         microphone: Microphone | None = None,
         history: History | None = None,
+        hook: CommandHook | None = None,
     ) -> None:
         self._live = live
         self._service = service
@@ -55,6 +57,7 @@ class AgentStatus:
         self._store = store
         self._microphone = microphone
         self._history = history
+        self._hook = hook
         self._loaded: LoadedModels | None = None
         self._problem = ""
         self._store_problems: Sequence[str] = ()
@@ -69,6 +72,7 @@ class AgentStatus:
                 self._config_check,
                 self._microphone_check,
                 self._history_check,
+                self._commands_check,
             ]
         )
         self.trend = Trend(self._sample)
@@ -128,6 +132,7 @@ class AgentStatus:
             "load": self._service.load.to_json(),
             "microphone": self._microphone.status() if self._microphone else None,
             "history": self._history.status() if self._history else None,
+            "commands": self._commands(),
             "hardware": hardware(),
         }
 
@@ -152,6 +157,11 @@ class AgentStatus:
         itn = self._service.settings.itn
         problem = "it is not set up" if itn is None else itn.problem
         return {"available": not problem, "reason": problem or None}
+
+    def _commands(self) -> dict[str, Any]:
+        """Spoken commands in force, and what they set off."""
+        hook = self._hook.status() if self._hook else None
+        return {"names": list(self._service.commands.names), "hook": hook}
 
     def _role_row(self, loaded: LoadedRole) -> dict[str, Any]:
         choice = loaded.chosen.choice if loaded.chosen else None
@@ -268,6 +278,14 @@ class AgentStatus:
         well = "finals are kept" if history.enabled else "it is off: not a word is kept"
         status = Status.DEGRADED if trouble else Status.OK
         return [("history", Finding(status, trouble or well))]
+
+    def _commands_check(self) -> Sequence[tuple[str, Finding]]:
+        names = self._service.commands.names
+        if not names:
+            return []
+        trouble = self._hook.trouble() if self._hook else ""
+        status = Status.DEGRADED if trouble else Status.OK
+        return [("commands", Finding(status, trouble or f"{len(names)} are listened for"))]
 
     def _sample(self, now: float) -> Sample:
         load = self._service.load.to_json()

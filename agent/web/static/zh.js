@@ -204,6 +204,8 @@ export const ZH = {
   "{open} of at most {most}": "{open}，最多 {most}",
   "Load with one more": "再加一路的负载",
   "Open streams on this box: {open}": "本机打开的音频流：{open}",
+  // Spoken commands
+  Command: "命令",
   // Settings
   "Settings of this browser": "此浏览器的设置",
   "Language of the page": "页面语言",
