@@ -19,12 +19,19 @@ from pathlib import Path
 import numpy as np
 from aiohttp import web
 
-from agent.assembly import engine_settings, model_store, session_settings, stream_limits
+from agent.assembly import (
+    command_matcher,
+    engine_settings,
+    model_store,
+    session_settings,
+    stream_limits,
+)
 from agent.audio.media import MediaReader
 from agent.config import Config
 from agent.errors import AgentError, StoreBusy
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.command_hook import CommandHook
 from agent.ops.logs import set_up_logging
 from agent.ops.metrics import Metrics
 from agent.ops.reload import ReadConfig, Reloader
@@ -32,6 +39,7 @@ from agent.ops.signs import AgentSigns
 from agent.ops.status import AgentStatus
 from agent.ops.supervisor import Supervisor
 from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
+from agent.pipeline.command_watch import CommandWatch
 from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
@@ -39,6 +47,7 @@ from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
+from agent.pipeline.warm_up import warm_up
 from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
@@ -144,6 +153,10 @@ class Agent:
         )
         self._offline = Lane("offline", inference.queue, nice=inference.offline_nice)
         self.history = History(config.state_dir / "transcripts.db", config.history)
+        self.hook = CommandHook(
+            config.command_hook, config.state_dir, describe, self.metrics.command_hook
+        )
+        self.commands = CommandWatch(command_matcher(config), self.metrics.command, self.hook.fire)
         self.service = TranscriptionService(
             self._online,
             self._offline,
@@ -153,6 +166,7 @@ class Agent:
             describe,
             self.metrics,
             history=self.history,
+            commands=self.commands,
         )
         self.streams = StreamRegistry(self.service, stream.resume_s, stream.resume_events)
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
@@ -164,7 +178,14 @@ class Agent:
             config.microphone, self.service, self.hub, config.state_dir / "microphone.json"
         )
         self.status = AgentStatus(
-            live, self.service, self._canary, self.metrics, store, self.microphone, self.history
+            live,
+            self.service,
+            self._canary,
+            self.metrics,
+            store,
+            self.microphone,
+            self.history,
+            self.hook,
         )
         self._held = ExitStack()
         self._holds_store = False
@@ -231,6 +252,7 @@ class Agent:
             await self._runner.cleanup()
         await self.service.stop(self._live.current.shutdown.timeout_s)
         await self.streams.stop()
+        await self.hook.close(self._live.current.shutdown.timeout_s)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -248,12 +270,15 @@ class Agent:
         """Hand the live keys of a configuration to the parts that hold them; open streams keep
         what they have. Raises ModelError, with nothing changed, for settings that the VAD in use
         can't take."""
+        matcher = command_matcher(config)
         self.keeper.tune_vad(engine_settings(config)["vad"].vad)
         before = self.service.settings
         settings = replace(before, pre_roll_ms=config.recognition.pre_roll_ms)
         self.service.limit(stream_limits(config), settings)
         self.streams.keep(config.stream.resume_s, config.stream.resume_events)
         self._canary.period_s = config.health.canary_s
+        self.commands.use(matcher)
+        self.hook.configure(config.command_hook)
         set_up_logging(config.logging)
 
     def spawn(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -298,6 +323,10 @@ class Agent:
     async def _sing(self, models: ModelSet, loaded: LoadedModels) -> None:
         clip = await asyncio.to_thread(_canary_clip, loaded)
         await self._canary.prove(models, clip)
+        offline = loaded.roles.get("asr_offline")
+        if offline is not None and offline.provider not in ("", "cpu"):
+            longest_s = self._live.current.recognition.max_segment_ms / 1000
+            await warm_up(models, clip, self._offline, longest_s=longest_s)
 
     def _models_changed(self, serving: Serving) -> None:
         self.status.serves(serving)

@@ -9,6 +9,8 @@ from typing import Any
 from agent.config import Config
 
 LIVE = (
+    "command_hook",
+    "commands",
     "health",
     "inference.job_limit_s",
     "logging",

@@ -23,6 +23,9 @@ export class Clients {
     if (event.type === "session_opened") this.#opened(event);
     else if (event.type === "session_closed") this.#closed(event.session_id);
     else if (event.type === "partial" || event.type === "final") this.#said(event);
+    else if (event.type === "command") {
+      this.#open.get(event.session_id)?.command(`${event.session_id}/${event.segment_id}`, event);
+    }
   }
 
   /** Those who came before the page did, and those who left while it was cut off. */
