@@ -311,7 +311,8 @@ class AgentStatus:
             return []
         trouble = self._hook.trouble() if self._hook else ""
         status = Status.DEGRADED if trouble else Status.OK
-        return [("commands", Finding(status, trouble or f"{len(names)} are listened for"))]
+        well = say("commands_heard", "{n} are listened for", n=len(names))
+        return [("commands", Finding(status, trouble or well))]
 
     def _sample(self, now: float) -> Sample:
         load = self._service.load.to_json()

@@ -1,6 +1,6 @@
 """Half an hour of speech on one page, over a network that breaks: nothing is lost, nothing grows.
 
-FUNASR_SOAK_S=600 makes it shorter.
+FUNASR_SOAK_S=600 makes it shorter. FUNASR_SCREENS=docs/screens makes pictures of a box at work.
 """
 
 from __future__ import annotations
@@ -80,6 +80,13 @@ async def test_half_an_hour_with_cuts_loses_nothing_and_the_page_stays_small(
                 wanted, cut_at = proxy.cuts + 1, time.monotonic()
                 proxy.cut()
                 await until(lambda wanted=wanted: proxy.cuts == wanted)  # type: ignore[misc]
+        if folder := os.environ.get("FUNASR_SCREENS"):
+            await page.set_viewport_size({"width": 1200, "height": 900})
+            await page.screenshot(path=f"{folder}/live-busy.png")
+            await page.click("#nav-device")
+            await page.locator("#checks li").first.wait_for()
+            await page.screenshot(path=f"{folder}/device-busy.png", full_page=True)
+            await page.click("#nav-live")
         await visit.talk()
         await visit.state("idle", timeout_s=60)
         shown = await visit.finals()

@@ -20,7 +20,7 @@ export function draw(svg, lines, { most, unit, title }) {
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", title);
   const parts = [0, 0.5, 1].map((share) => grid(share, top, unit, width));
-  parts.push(label(width - 4, HEIGHT - 4, t("last {n} min", { n: span / 60 }), "end"));
+  parts.push(label(width - 4, HEIGHT / 2 - 4, t("last {n} min", { n: span / 60 }), "end"));
   for (const { name, points } of lines) {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("class", `line line-${name}`);

@@ -81,7 +81,7 @@ function showHardware({ hardware = {}, version, board, uptime_s, sessions, load 
     ["Memory of the agent", `${hardware.process_mb} MB`],
     ["Disk", t("{free} MB free", { free: hardware.disk_free_mb ?? "–" })],
     ["Temperature", hardware.temperature_c === null ? t("no sensor") : `${Math.round(hardware.temperature_c)} °C`],
-    ["Throttling", slowed.length ? slowed.join(", ") : t("not slowed down")],
+    ["Throttling", slowed.map(slowedWords).join(", ") || t("not slowed down")],
     ["GPU", gpuWords(hardware)],
     ...(hardware.power_mode ? [["Power mode", hardware.power_mode.replace(/^power mode /, "")]] : []),
     ...powerEvents(hardware.power_events),
@@ -93,6 +93,11 @@ function showHardware({ hardware = {}, version, board, uptime_s, sessions, load 
       element("div", { children: [element("dt", { text: t(name) }), element("dd", { text: String(value ?? "–") })] }),
     ),
   );
+}
+
+function slowedWords(words) {
+  const [, kind] = words.match(/^slowed down against heat \((.*)\)$/) ?? [];
+  return kind ? t("slowed down against heat ({kind})", { kind }) : t(words);
 }
 
 function memoryWords({ memory_available_mb, memory_total_mb, memory_shared_with_gpu, gpu_memory_mb }) {

@@ -41,6 +41,8 @@ export const ZH_SAID = {
   config_well: "与配置一致",
   config_refused: "上次重新加载被拒绝，继续使用之前的配置：{why}",
   config_restart: "以下配置需要重启后生效：{keys}",
+  commands_heard: "正在监听 {n} 条命令",
+  hook_failed: "{kind}：{problem}",
   history_well: "保存最终文字",
   history_off: "已关闭：不保存任何文字",
   history_fails: "历史无法写入：{why}",
