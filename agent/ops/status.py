@@ -316,14 +316,13 @@ class AgentStatus:
 
     def _sample(self, now: float) -> Sample:
         load = self._service.load.to_json()
-        live = bool(load["live_streams"])
+        late = self._service.load.seen_late()
         return Sample(
             round(now, 1),
             psutil.cpu_percent(None),
             round(100 * load["load_with_one_more"], 1),
             self._service.sessions,
-            load["partials_late_ms"] if live else None,
-            load["finals_late_ms"] if live else None,
+            *(None if seconds is None else round(1000 * seconds, 1) for seconds in late),
         )
 
     def _sharing(self) -> float:

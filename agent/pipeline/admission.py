@@ -219,6 +219,12 @@ class LoadMeter:
             "hops_share_a_run": self.batch,
         }
 
+    def seen_late(self) -> tuple[float | None, float | None]:
+        """Seconds that one partial, and one final, in twenty took lately, however few there were;
+        None where there was none."""
+        late = [tail(seen, self._clock(), few=1) for seen in (self._late, self._final_late)]
+        return late[0] or None, late[1] or None
+
     def cause(self) -> str:
         """What makes the load high, in words that stay the same while it does."""
         now, limits = self.pressure(), self.limits
