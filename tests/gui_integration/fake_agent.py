@@ -144,6 +144,8 @@ class FakeAgent:
         """Audio frames after which each connection in turn is aborted; then no more aborts."""
         self.refuse: dict[str, str] | None = None
         """An error that answers every start."""
+        self.remarks: dict[str, Any] = {}
+        """Fields of every start's answer that say what can't be honoured."""
         self.uploads: list[tuple[str, bytes, dict[str, str]]] = []
         self.sessions: list[dict[str, Any]] = []
         """Those that a snapshot names as open."""
@@ -296,6 +298,7 @@ class FakeAgent:
                 "session_id": f"session-{stream.resume_id}",
                 "next_sample": stream.next_sample,
                 "resumed": known is not None,
+                **self.remarks,
             }
         )
         return stream

@@ -82,10 +82,10 @@ async def test_half_an_hour_with_cuts_loses_nothing_and_the_page_stays_small(
                 await until(lambda wanted=wanted: proxy.cuts == wanted)  # type: ignore[misc]
         if folder := os.environ.get("FUNASR_SCREENS"):
             await page.set_viewport_size({"width": 1200, "height": 900})
-            await page.screenshot(path=f"{folder}/live-busy.png")
+            await page.screenshot(path=f"{folder}/live.png")
             await page.click("#nav-device")
             await page.locator("#checks li").first.wait_for()
-            await page.screenshot(path=f"{folder}/device-busy.png", full_page=True)
+            await page.screenshot(path=f"{folder}/device.png", full_page=True)
             await page.click("#nav-live")
         await visit.talk()
         await visit.state("idle", timeout_s=60)
