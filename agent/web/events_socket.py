@@ -62,13 +62,14 @@ class EventsConnection(Connection):
 
 def open_sessions(context: WebContext) -> list[dict[str, Any]]:
     """The sessions that are open, each with what was said in it lately."""
+    said = context.hub.last_words(SAID_MOST)
     return [
         {
             "session_id": stream.session_id,
             "source": stream.source,
             "name": stream.options.wav_name,
             "opened": round(stream.opened, 3),
-            "said": context.hub.last_words(stream.session_id, SAID_MOST),
+            "said": said.get(stream.session_id, []),
         }
         for stream in context.service.streams
     ]

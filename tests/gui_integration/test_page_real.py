@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import pytest
 import soundfile
+from playwright.async_api import expect
 
 from tests.end_to_end.daemon import Daemon
 from tests.gui_integration.conftest import RATE, OpenPage, write_wav
@@ -78,6 +80,22 @@ async def test_file_that_is_no_audio_is_refused_in_words(
     await visit.page.set_input_files("#files-input", letter)
     await visit.page.wait_for_selector('[data-file="error"]')
     assert "letter.txt: is not audio" in await visit.page.inner_text(".file-words")
+
+
+async def test_a_client_that_was_there_first_is_shown_with_what_it_said(
+    daemon: Daemon, open_page: OpenPage
+) -> None:
+    samples = soundfile.read(CLIPS / "en-1.wav", dtype="int16")[0]
+    async with aiohttp.ClientSession() as http, http.ws_connect(daemon.url + "/ws") as client:
+        await client.send_json({"mode": "2pass", "wav_name": "hall", "wav_format": "pcm"})
+        await client.send_bytes(samples.tobytes() + bytes(2 * RATE * 2))
+        said = await client.receive_json(timeout=30)
+        while said["mode"] != "2pass-offline":
+            said = await client.receive_json(timeout=30)
+        visit = await open_page(daemon.url)
+        await expect(visit.page.locator(".section h3")).to_have_text(["FunASR client: hall"])
+        await expect(visit.page.locator('[data-final="true"] .text')).to_have_text([said["text"]])
+        await client.send_json({"is_speaking": False})
 
 
 async def test_models_in_use_are_shown(daemon: Daemon, open_page: OpenPage) -> None:

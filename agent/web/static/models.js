@@ -155,5 +155,7 @@ export class ModelsView {
 function verdict({ models }) {
   const bad = models.filter(({ problem }) => problem);
   if (!bad.length) return t("Verified: nothing is wrong.");
-  return bad.map(({ ref, id, problem }) => `${ref ?? id}: ${problem}`).join("; ");
+  return bad
+    .map(({ ref, id, code, problem }) => `${ref ?? id}: ${errorWords({ code, message: problem })}`)
+    .join("; ");
 }
