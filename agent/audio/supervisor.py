@@ -12,6 +12,8 @@ from enum import Enum
 from agent.audio.capture_protocol import Opened
 from agent.audio.source import SourceState
 
+_OPENING = "the microphone is being opened"
+
 
 class Order(Enum):
     """What the caller is to do now."""
@@ -54,7 +56,7 @@ class Supervisor:
 
     def __init__(self, timing: Timing) -> None:
         self.state = SourceState.OPENING
-        self.reason = "the microphone is being opened"
+        self.reason = _OPENING
         self.source: Opened | None = None
         """The device that is open."""
         self.reopened = 0
@@ -113,6 +115,25 @@ class Supervisor:
         name, instead = self.source.device.name, self.source.instead
         self.reason = f"{name} serves in its place: {instead}" if instead else f"{name} delivers"
 
+    def use(self, timing: Timing) -> None:
+        """Other times, from the next tick on."""
+        self._timing = timing
+        self._backoff_ms = timing.retry_min_ms
+
+    def reopen(self, reason: str) -> None:
+        """Close what is open and open it again at once."""
+        self._phase = _Phase.CLOSING
+        self._wait_ms = 0
+        self._backoff_ms = self._timing.retry_min_ms
+        self.source = None
+        self.state, self.reason = SourceState.OPENING, reason
+
+    def rest(self) -> None:
+        """It was closed on purpose: the next tick opens it for the first time again."""
+        self.reopen(_OPENING)
+        self._phase = _Phase.WAITING
+        self._has_run = False
+
     def lost(self, state: SourceState, reason: str) -> None:
         """The process told of a failure, or ended."""
         if self._phase in (_Phase.OPENING, _Phase.RUNNING):
@@ -128,10 +149,7 @@ class Supervisor:
     def preferred_is_back(self) -> None:
         """The wanted device can be opened: take it again."""
         if self.on_fallback:
-            self._phase = _Phase.CLOSING
-            self._wait_ms = 0
-            self.source = None
-            self.state, self.reason = SourceState.OPENING, "the wanted microphone is back"
+            self.reopen("the wanted microphone is back")
 
     def _tick_waiting(self) -> Order:
         self._wait_ms -= self._timing.tick_ms

@@ -72,7 +72,7 @@ class AgentStatus:
         )
         self.trend = Trend(self._sample)
         self._add_gauges()
-        if microphone is not None and microphone.settings.enabled:
+        if microphone is not None:
             add_microphone_metrics(metrics, microphone)
 
     def serves(self, serving: Serving) -> None:
@@ -248,12 +248,12 @@ class AgentStatus:
             finding = Finding(Status.DEGRADED, reason)
         elif live.restart:
             keys = ", ".join(live.restart)
-            finding = Finding(Status.OK, f"a restart is needed for the new values of {keys}")
+            finding = Finding(Status.OK, f"needs a restart: {keys}")
         return [("configuration", finding)]
 
     def _microphone_check(self) -> Sequence[tuple[str, Finding]]:
         microphone = self._microphone
-        if microphone is None or not microphone.settings.enabled:
+        if microphone is None or not microphone.enabled:
             return []
         trouble = microphone.trouble()
         status = Status.DEGRADED if trouble else Status.OK
