@@ -138,7 +138,7 @@ def test_the_microphone_is_turned_on_by_reload_and_by_hand_and_stays_on_over_a_r
         fifo.play(quiet)
         return state(daemon) == "running"
 
-    with Daemon(tmp_path, environ=fifo.environ) as daemon:
+    with Daemon(tmp_path, ready=False, environ=fifo.environ) as daemon:
         box = Configured(daemon)
         assert state(daemon) == "off"
         box.reload(on)
@@ -149,7 +149,7 @@ def test_the_microphone_is_turned_on_by_reload_and_by_hand_and_stays_on_over_a_r
         switch(daemon, True)
         until(lambda: hears(daemon), "it listens again")
         assert daemon.stop() == 0
-    with Daemon(tmp_path, environ=fifo.environ) as daemon:
+    with Daemon(tmp_path, ready=False, environ=fifo.environ) as daemon:
         until(lambda: hears(daemon), "it listens after a restart")
         switch(daemon, False)
         assert state(daemon) == "off"
