@@ -162,6 +162,7 @@ class Agent:
         self._held = ExitStack()
         self._holds_store = False
         self._front: Front | None = None
+        self._opened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None
 
@@ -183,6 +184,7 @@ class Agent:
         )
         self._front = Front(context, self._sockets)
         addresses = await self._front.open()
+        self._opened.set()
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self.spawn("models", self._load_and_watch())
@@ -226,7 +228,10 @@ class Agent:
         """Hand the live keys of a configuration to the parts that hold them; open streams keep
         what they have. Raises AgentError, with nothing changed, for what a part can't take: a
         port, a certificate, settings of the VAD."""
-        change = await self._front.prepare(config) if self._front is not None else None
+        change = None
+        if self._front is not None:
+            await self._opened.wait()
+            change = await self._front.prepare(config)
         try:
             self.keeper.tune_vad(engine_settings(config)["vad"].vad)
         except AgentError:

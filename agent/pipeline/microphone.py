@@ -72,7 +72,7 @@ class Microphone:
         self._feed = Feed(service, options, self._ring, settings.session_s, clock)
         self._controls = read_controls(memory, settings)
         self._recorder = Recorder(self._supervisor, wish(settings), self._take, record, probe)
-        self._changed = asyncio.Event()
+        self._changed, self._keeping = asyncio.Event(), asyncio.Lock()
         self._beat = clock()
         self._told: object = None
         self._overflowed_at = -TOLD_S
@@ -229,9 +229,9 @@ class Microphone:
         """Keep it open, while it is on, until cancelled."""
         feeding = asyncio.create_task(self._feed.run(), name="microphone-feed")
         feeding.add_done_callback(lambda _: self._changed.set())
-        if await asyncio.to_thread(self._memory.exists):
-            await self._keep()  # what a changed key has overruled is forgotten
         try:
+            if await asyncio.to_thread(self._memory.exists):
+                await self._keep()  # what a changed key has overruled is forgotten
             while not feeding.done():
                 if self.enabled:
                     await self._listen(feeding)
@@ -293,10 +293,12 @@ class Microphone:
             await self._keep()
 
     async def _keep(self) -> None:
-        try:
-            await asyncio.to_thread(write_controls, self._memory, self._controls, self.settings)
-        except OSError as error:
-            _log.warning("what was set of the microphone is lost at the next start: %s", error)
+        async with self._keeping:
+            kept = self._controls, self.settings
+            try:
+                await asyncio.to_thread(write_controls, self._memory, *kept)
+            except OSError as error:
+                _log.warning("what was set of the microphone is lost at the next start: %s", error)
 
     def _take(self, message: Audio) -> None:
         if not self.enabled:
