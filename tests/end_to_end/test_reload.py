@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import time
 import urllib.error
@@ -19,7 +17,7 @@ import psutil
 import soundfile
 
 from agent.types import SAMPLE_RATE
-from tests.end_to_end.daemon import Daemon
+from tests.end_to_end.daemon import Daemon, free_port
 from tests.sound import FifoMicrophone
 
 CLIP = "tests/data/clips/zh-1.wav"
@@ -28,36 +26,11 @@ ELSEWHERE = {"X-Forwarded-For": "192.168.1.9"}
 """What a proxy on this machine hands on is not from this machine: it needs the token."""
 
 
-class Configured:
-    """A daemon whose file the test writes; its first listener is on a port that it chose."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    def reload(self, settings: dict[str, Any]) -> str:
-        """Reload with these; what the check of the configuration says then."""
-        seen = self._reloads()
-        (self._daemon.state_dir / "config.yaml").write_text(json.dumps(settings))
-        os.kill(self._daemon.pid, signal.SIGHUP)
-        until(lambda: self._reloads() > seen, "the reload is over")
-        checks = self._daemon.get("/health")[1]["checks"]
-        return str(next(c["reason"] for c in checks if c["name"] == "configuration"))
-
-    def _reloads(self) -> int:
-        log = self._daemon.log()
-        return log.count("configuration reloaded") + log.count("the configuration in force stays")
-
-
 def until(true: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + WAIT_S
     while not true():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 def answers(url: str) -> int:
@@ -82,7 +55,6 @@ async def test_listeners_and_rules_change_under_a_stream_that_gets_all_its_text(
 
     (tmp_path / "config.yaml").write_text(json.dumps(listening(first)))
     with Daemon(tmp_path, listeners=2) as daemon:
-        box = Configured(daemon)
         async with (
             aiohttp.ClientSession() as http,
             http.ws_connect(daemon.url) as stays,
@@ -93,17 +65,17 @@ async def test_listeners_and_rules_change_under_a_stream_that_gets_all_its_text(
                 await stream.send_bytes(audio[: len(audio) // 2])
             until(lambda: daemon.get("/api/v1/status")[1]["sessions"]["open"] == 2, "two streams")
 
-            assert box.reload(listening(second, auth="open")) == "as its sources say"
+            assert daemon.reload(listening(second, auth="open")) == "as its sources say"
             assert answers(f"http://127.0.0.1:{second}/api/v1/status") == 200
             assert answers(f"http://127.0.0.1:{first}/livez") == 0
 
             with socket.create_server(("127.0.0.1", 0)) as taken:
                 port = taken.getsockname()[1]
-                said = box.reload(listening(second, port, auth="token"))
+                said = daemon.reload(listening(second, port, auth="token"))
             assert f"listen.2.port: {port} is taken by another program" in said
             assert answers(f"http://127.0.0.1:{second}/api/v1/status") == 200, "as it was"
 
-            said = box.reload(listening(second, events={"history": 99}))
+            said = daemon.reload(listening(second, events={"history": 99}))
             assert said == "needs a restart: events.history"
             assert answers(f"http://127.0.0.1:{second}/api/v1/status") == 401
 
@@ -139,11 +111,10 @@ def test_the_microphone_is_turned_on_by_reload_and_by_hand_and_stays_on_over_a_r
         return state(daemon) == "running"
 
     with Daemon(tmp_path, ready=False, environ=fifo.environ) as daemon:
-        box = Configured(daemon)
         assert state(daemon) == "off"
-        box.reload(on)
+        daemon.reload(on)
         until(lambda: hears(daemon), "it listens")
-        box.reload(off)
+        daemon.reload(off)
         assert state(daemon) == "off"
         until(lambda: not captures(daemon), "the capture has ended")
         switch(daemon, True)
