@@ -74,6 +74,11 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def patient_client() -> aiohttp.ClientSession:
+    """One that keeps its connections, however busy the machine is."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=600))
+
+
 async def greeting(http: aiohttp.ClientSession, url: str, **how: Any) -> str:
     async with http.get(url, **how) as answer:
         return await answer.text()
@@ -108,7 +113,7 @@ async def test_a_host_that_does_not_resolve_is_named(served: Served) -> None:
 async def test_a_change_opens_closes_and_leaves_alone_what_stays(served: Served) -> None:
     stays, goes = await served.use({"port": 0}, {"port": free_port()})
     async with (
-        aiohttp.ClientSession() as http,
+        patient_client() as http,
         http.ws_connect(stays + "echo") as of_that_which_stays,
         http.ws_connect(goes + "echo") as of_that_which_goes,
     ):
@@ -160,7 +165,7 @@ async def test_a_listener_is_widened_to_the_network_on_the_same_port(served: Ser
 async def test_a_listener_turns_to_tls_on_the_same_port(served: Served, tmp_path: Path) -> None:
     port = free_port()
     await served.use({"port": port})
-    async with aiohttp.ClientSession() as http:
+    async with patient_client() as http:
         assert await greeting(http, f"http://127.0.0.1:{port}/") == "hello"
         served.certificates.load()
         (tls,) = await served.use({"port": port, "tls": True})
