@@ -17,12 +17,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from agent.assembly import engine_settings, model_store, session_settings, stream_limits
+from agent.assembly import (
+    command_matcher,
+    engine_settings,
+    model_store,
+    session_settings,
+    stream_limits,
+)
 from agent.audio.media import MediaReader
 from agent.config import Config
 from agent.errors import AgentError, StoreBusy
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.command_hook import CommandHook
 from agent.ops.logs import set_up_logging
 from agent.ops.metrics import Metrics
 from agent.ops.reload import ReadConfig, Reloader
@@ -30,6 +37,7 @@ from agent.ops.signs import AgentSigns
 from agent.ops.status import AgentStatus
 from agent.ops.supervisor import Supervisor
 from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
+from agent.pipeline.command_watch import CommandWatch
 from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
@@ -37,6 +45,7 @@ from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
+from agent.pipeline.warm_up import warm_up
 from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
@@ -137,6 +146,10 @@ class Agent:
         )
         self._offline = Lane("offline", inference.queue, nice=inference.offline_nice)
         self.history = History(config.state_dir / "transcripts.db", config.history)
+        self.hook = CommandHook(
+            config.command_hook, config.state_dir, describe, self.metrics.command_hook
+        )
+        self.commands = CommandWatch(command_matcher(config), self.metrics.command, self.hook.fire)
         self.service = TranscriptionService(
             self._online,
             self._offline,
@@ -146,6 +159,7 @@ class Agent:
             describe,
             self.metrics,
             history=self.history,
+            commands=self.commands,
         )
         self.streams = StreamRegistry(self.service, stream.resume_s, stream.resume_events)
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
@@ -157,7 +171,14 @@ class Agent:
             config.microphone, self.service, self.hub, config.state_dir / "microphone.json"
         )
         self.status = AgentStatus(
-            live, self.service, self._canary, self.metrics, store, self.microphone, self.history
+            live,
+            self.service,
+            self._canary,
+            self.metrics,
+            store,
+            self.microphone,
+            self.history,
+            self.hook,
         )
         self._held = ExitStack()
         self._holds_store = False
@@ -211,6 +232,7 @@ class Agent:
             await self._front.close()
         await self.service.stop(self._live.current.shutdown.timeout_s)
         await self.streams.stop()
+        await self.hook.close(self._live.current.shutdown.timeout_s)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -228,6 +250,7 @@ class Agent:
         """Hand the live keys of a configuration to the parts that hold them; open streams keep
         what they have. Raises AgentError, with nothing changed, for what a part can't take: a
         port, a certificate, settings of the VAD."""
+        matcher = command_matcher(config)
         change = None
         if self._front is not None:
             await self._opened.wait()
@@ -245,6 +268,8 @@ class Agent:
         self.service.limit(stream_limits(config), settings)
         self.streams.keep(config.stream.resume_s, config.stream.resume_events)
         self._canary.period_s = config.health.canary_s
+        self.commands.use(matcher)
+        self.hook.configure(config.command_hook)
         await self.microphone.use(config.microphone)
         set_up_logging(config.logging)
 
@@ -290,6 +315,10 @@ class Agent:
     async def _sing(self, models: ModelSet, loaded: LoadedModels) -> None:
         clip = await asyncio.to_thread(_canary_clip, loaded)
         await self._canary.prove(models, clip)
+        offline = loaded.roles.get("asr_offline")
+        if offline is not None and offline.provider not in ("", "cpu"):
+            longest_s = self._live.current.recognition.max_segment_ms / 1000
+            await warm_up(models, clip, self._offline, longest_s=longest_s)
 
     def _models_changed(self, serving: Serving) -> None:
         self.status.serves(serving)

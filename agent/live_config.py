@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agent.config import Config, Section
+from agent.config import Config
+from agent.config_section import Section
 
 LIVE = (
     "auth",
+    "command_hook",
+    "commands",
     "funasr",
     "health",
     "inference.job_limit_s",

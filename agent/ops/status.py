@@ -12,9 +12,11 @@ import psutil
 from agent import __version__
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.command_hook import CommandHook
 from agent.ops.hardware import hardware
+from agent.ops.hardware_metrics import add_hardware_metrics
 from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
-from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.ops.metrics import Metrics, ModelLabels
 from agent.ops.microphone_metrics import add_microphone_metrics
 from agent.ops.trend import Sample, Trend
 from agent.pipeline.admission import Step
@@ -46,6 +48,7 @@ class AgentStatus:
         store: ModelStore,
         microphone: Microphone | None = None,
         history: History | None = None,
+        hook: CommandHook | None = None,
     ) -> None:
         self._live = live
         self._service = service
@@ -54,6 +57,7 @@ class AgentStatus:
         self._store = store
         self._microphone = microphone
         self._history = history
+        self._hook = hook
         self._loaded: LoadedModels | None = None
         self._problem = ""
         self._store_problems: Sequence[str] = ()
@@ -68,6 +72,7 @@ class AgentStatus:
                 self._config_check,
                 self._microphone_check,
                 self._history_check,
+                self._commands_check,
             ]
         )
         self.trend = Trend(self._sample)
@@ -127,6 +132,7 @@ class AgentStatus:
             "load": self._service.load.to_json(),
             "microphone": self._microphone.status() if self._microphone else None,
             "history": self._history.status() if self._history else None,
+            "commands": self._commands(),
             "hardware": hardware(),
         }
 
@@ -151,6 +157,11 @@ class AgentStatus:
         itn = self._service.settings.itn
         problem = "it is not set up" if itn is None else itn.problem
         return {"available": not problem, "reason": problem or None}
+
+    def _commands(self) -> dict[str, Any]:
+        """Spoken commands in force, and what they set off."""
+        hook = self._hook.status() if self._hook else None
+        return {"names": list(self._service.commands.names), "hook": hook}
 
     def _role_row(self, loaded: LoadedRole) -> dict[str, Any]:
         choice = loaded.chosen.choice if loaded.chosen else None
@@ -268,6 +279,14 @@ class AgentStatus:
         status = Status.DEGRADED if trouble else Status.OK
         return [("history", Finding(status, trouble or well))]
 
+    def _commands_check(self) -> Sequence[tuple[str, Finding]]:
+        names = self._service.commands.names
+        if not names:
+            return []
+        trouble = self._hook.trouble() if self._hook else ""
+        status = Status.DEGRADED if trouble else Status.OK
+        return [("commands", Finding(status, trouble or f"{len(names)} are listened for"))]
+
     def _sample(self, now: float) -> Sample:
         load = self._service.load.to_json()
         live = bool(load["live_streams"])
@@ -307,13 +326,7 @@ class AgentStatus:
         metrics.gauge(
             "hops_a_run", "Hops that shared a run of a graph, mean since the start", self._sharing
         )
-        metrics.gauge("cpu_percent", "Load of all cores", lambda: psutil.cpu_percent(None))
-        metrics.gauge(
-            "memory_available_bytes",
-            "Memory left on the box",
-            lambda: float(psutil.virtual_memory().available),
-        )
-        metrics.gauge("temperature_celsius", "Hottest sensor", temperature_c)
+        add_hardware_metrics(metrics)
 
 
 def _refused(refusals: Sequence[Refusal]) -> list[Mapping[str, str]]:

@@ -53,7 +53,7 @@ class Hub:
         kept = [
             event
             for event in self._kept
-            if event["type"] not in ("partial", "final")
+            if event["type"] not in ("partial", "final", "command")
             or session_id not in ("", event.get("session_id"))
         ]
         self._kept.clear()

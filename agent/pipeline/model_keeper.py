@@ -13,6 +13,7 @@ import psutil
 from agent.engine.base import Tunable
 from agent.errors import AgentError, ModelError, ModelInUse, ModelLoadError, StoreBusy
 from agent.pipeline.service import TranscriptionService
+from agent.store.box_memory import shares_memory
 from agent.store.checkup import ModelCheckup
 from agent.store.install import InstalledModel
 from agent.store.loader import LoadedRole
@@ -239,11 +240,12 @@ def require_memory(store: ModelStore, name: str) -> None:
         found = store.library.find(parse_ref(name))
     except AgentError:
         return  # whatever is wrong with it is said when it is loaded
-    needed = found.manifest.requires.memory_mb
+    needed = store.memory_needed_mb(found)
     left = psutil.virtual_memory().available // 2**20
     if needed > left:
+        shared = ", shared with the GPU" if shares_memory() else ""
         error = ModelError(
-            f"{found.ref} needs {needed} MB beside the models in use, {left} MB are left; "
+            f"{found.ref} needs {needed} MB beside the models in use, {left} MB are left{shared}; "
             "stop other programs, or choose it with the agent stopped"
         )
         error.code = "no_memory"

@@ -14,6 +14,7 @@ from agent.engine.session import SessionSettings
 from agent.engine.together import Batchable
 from agent.errors import InferenceError, NotReady, Overloaded
 from agent.pipeline.admission import Admission, LoadLimits, LoadMeter, Step
+from agent.pipeline.command_watch import CommandWatch
 from agent.pipeline.history import FinalKeeper, NoHistory
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
@@ -52,6 +53,7 @@ class TranscriptionService:
         observer: PipelineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         history: FinalKeeper | None = None,
+        commands: CommandWatch | None = None,
     ) -> None:
         self.online = online
         self.offline = offline
@@ -61,6 +63,7 @@ class TranscriptionService:
         self.observer = observer or NoObserver()
         self.clock = clock
         self.history = history or NoHistory()
+        self.commands = commands or CommandWatch()
         self.load = LoadMeter(online.workers, online.batch, limits.load, clock)
         online.tell(self.load.ran)
         self._limits = limits

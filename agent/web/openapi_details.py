@@ -98,6 +98,10 @@ _FORM = _object(
         "temperature": {**_NUMBER, "description": "taken and passed over"},
     },
 )
+_COMMAND = {
+    "name": _string("of one of the `commands` in config.yaml"),
+    "slots": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
+}
 _TRANSCRIPTION = _object(
     {"text": _string()},
     {
@@ -106,6 +110,7 @@ _TRANSCRIPTION = _object(
         "duration": _NUMBER,
         "segments": _list(_SEGMENT),
         "words": _list(_WORD),
+        "commands": _list(_object({**_COMMAND, "start": _NUMBER, "end": _NUMBER})),
         "warning": _string("what of the file could not be read"),
         "remarks": _list(_string("what of the request the models can't honour")),
     },
@@ -124,11 +129,31 @@ _HEALTH = _object(
         "checks": _list(_object({"name": _string(), "status": _string(), "reason": _string()})),
     }
 )
+_TRANSCRIPTS = _object(
+    {
+        "transcripts": _list(
+            _object(
+                {
+                    "id": {"type": "integer"},
+                    "session": _object({"id": _string(), "source": _string()}),
+                    "segment_id": {"type": "integer"},
+                    "time": {**_NUMBER, "description": "seconds since 1970"},
+                    "start_ms": {"type": "integer"},
+                    "end_ms": {"type": "integer"},
+                    "text": _string(),
+                },
+                {"command": _object(_COMMAND)},
+            )
+        ),
+        "next": {"type": ["integer", "null"]},
+    }
+)
 SCHEMAS: Json = {
     "Error": _object({"error": _object({"code": _string(), "message": _string()})}),
     "Transcription": _TRANSCRIPTION,
     "Model": _MODEL,
     "Health": _HEALTH,
+    "Transcripts": _TRANSCRIPTS,
 }
 _ROLE = {"name": "role", "in": "path", "required": True, "schema": _string(enum=list(ROLES))}
 _ID = _object({"id": _string("id of an installed model")})
@@ -189,9 +214,18 @@ DETAILS: dict[tuple[str, str], Json] = {
             _query("before", "with an id below this: the next page", type="integer", minimum=1),
             _query("session", "of this session"),
             _query("source", "of this kind of source"),
+            _query("command", "that are the command of this name"),
             _query("format", "the answer's", enum=list(FORMATS)),
         ],
-        "responses": {"200": _answer("finals", None, _JSON, *_SUBTITLE_KINDS)},
+        "responses": {
+            "200": {
+                "description": "finals",
+                "content": {
+                    _JSON: {"schema": _ref("Transcripts")},
+                    **{kind: {"schema": _TEXT} for kind in _SUBTITLE_KINDS},
+                },
+            }
+        },
     },
     ("DELETE", "/api/v1/transcripts"): {
         "parameters": [

@@ -24,17 +24,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "subtitles": {"types", "stamps"},
     "joining": set(),
     "networks": set(),
-    "config": {"errors", "networks"},
-    "config_loader": {"errors", "config"},
-    "live_config": {"config"},
+    "voice_commands": {"types"},
+    "config_section": set(),
+    "config_commands": {"config_section", "networks"},
+    "config_lines": set(),
+    "config": {"errors", "networks", "config_section", "config_commands"},
+    "config_loader": {"errors", "config", "config_commands", "config_lines", "voice_commands"},
+    "live_config": {"config", "config_section"},
     "audio": BASE,
     "protocols": BASE,
     "engine": BASE,
     "store": BASE | {"engine"},
-    "pipeline": BASE | {"config", "audio", "engine", "store", "protocols"},
+    "pipeline": BASE | {"config", "audio", "engine", "store", "protocols", "voice_commands"},
     "web": BASE
     | {"config", "live_config", "networks", "audio", "engine", "store", "protocols", "pipeline"},
-    "ops": BASE | {"config", "live_config", "audio", "engine", "store", "protocols", "pipeline"},
+    "ops": BASE
+    | {"config", "config_commands", "live_config", "networks"}
+    | {"audio", "engine", "store", "protocols", "pipeline"},
     "runtimes": BASE | {"config"},
 }
 """Part -> parts that it may import (besides itself); parts not named here may import all."""
@@ -50,7 +56,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soxr": ("audio/",),
     "pyaudio": ("audio/microphone.py",),
     "av": ("audio/containers.py",),
-    "aiohttp": ("web/", "app.py", "doctor/remote.py"),
+    "aiohttp": ("web/", "app.py", "doctor/remote.py", "ops/hook_webhook.py"),
+    "rapidfuzz": ("voice_commands/matcher.py",),
     "torch": (),
     "funasr": (),
     "funasr_onnx": (),

@@ -16,7 +16,7 @@ const STATE_WORDS = {
 };
 const OFF_WORDS = "Once turned on, it listens until it is turned off, also after a restart.";
 const FLOOR_DB = -60;
-const SAID = ["voice_started", "partial", "final", "gap"];
+const SAID = ["voice_started", "partial", "final", "command", "gap"];
 
 export class BoxMicrophone {
   #card = byId("boxmic");
@@ -91,6 +91,7 @@ export class BoxMicrophone {
     if (event.type === "voice_started") section.hear(key, at);
     else if (event.type === "partial") section.partial(key, event.text, at);
     else if (event.type === "final") section.final(key, event.text, at, event.language);
+    else if (event.type === "command") section.command(key, event);
     else section.gap(key, at, event.dropped_ms, "overflow");
   }
 

@@ -26,6 +26,8 @@ export class Clients {
       client.section ??= this.#transcript.begin(t(client.name));
       const key = `${event.session_id}/${event.segment_id}`;
       client.section[event.type](key, event.text, event.start_ms, event.language);
+    } else if (client && event.type === "command") {
+      client.section?.command(`${event.session_id}/${event.segment_id}`, event);
     }
   }
 }

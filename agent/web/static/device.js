@@ -72,12 +72,14 @@ function showHardware({ hardware = {}, version, board, uptime_s, sessions, load 
     ["Version", version],
     ["Running for", duration(uptime_s)],
     ["CPU", `${hardware.cpu_percent} % · ${hardware.cores} ${t("cores")}${hardware.cpu_mhz ? ` · ${hardware.cpu_mhz} MHz` : ""}`],
-    ["Memory", t("{free} of {all} MB free", { free: hardware.memory_available_mb, all: hardware.memory_total_mb })],
+    ["Memory", memoryWords(hardware)],
     ["Memory of the agent", `${hardware.process_mb} MB`],
     ["Disk", t("{free} MB free", { free: hardware.disk_free_mb ?? "–" })],
     ["Temperature", hardware.temperature_c === null ? t("no sensor") : `${Math.round(hardware.temperature_c)} °C`],
     ["Throttling", slowed.length ? slowed.join(", ") : t("not slowed down")],
-    ["GPU", hardware.gpu_percent == null ? t("none that tells its load") : `${Math.round(hardware.gpu_percent)} %`],
+    ["GPU", gpuWords(hardware)],
+    ...(hardware.power_mode ? [["Power mode", hardware.power_mode.replace(/^power mode /, "")]] : []),
+    ...powerEvents(hardware.power_events),
     ["Streams", t("{open} of at most {most}", { open: sessions?.open ?? 0, most: sessions?.most ?? "–" })],
     ["Load with one more", load ? `${Math.round(load.load_with_one_more * 100)} %` : "–"],
   ];
@@ -86,6 +88,26 @@ function showHardware({ hardware = {}, version, board, uptime_s, sessions, load 
       element("div", { children: [element("dt", { text: t(name) }), element("dd", { text: String(value ?? "–") })] }),
     ),
   );
+}
+
+function memoryWords({ memory_available_mb, memory_total_mb, memory_shared_with_gpu, gpu_memory_mb }) {
+  const words = t("{free} of {all} MB free", { free: memory_available_mb, all: memory_total_mb });
+  if (!memory_shared_with_gpu) return words;
+  const held = gpu_memory_mb == null ? "" : ` · ${t("{mb} MB held by it", { mb: gpu_memory_mb })}`;
+  return `${words} · ${t("shared with the GPU")}${held}`;
+}
+
+function gpuWords({ gpu_percent, gpu_mhz, gpu_limit_mhz }) {
+  const parts = [];
+  if (gpu_percent != null) parts.push(`${Math.round(gpu_percent)} %`);
+  if (gpu_mhz != null) parts.push(gpu_limit_mhz ? `${gpu_mhz} / ${gpu_limit_mhz} MHz` : `${gpu_mhz} MHz`);
+  return parts.join(" · ") || t("none that tells its load");
+}
+
+function powerEvents(events = {}) {
+  const seen = Object.entries(events ?? {}).filter(([, count]) => count > 0);
+  if (!seen.length) return [];
+  return [["Slowed by its power", seen.map(([kind, count]) => `${t(kind)}: ${count}`).join(", ")]];
 }
 
 function showTrend(samples) {

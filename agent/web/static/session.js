@@ -92,6 +92,9 @@ export class Session {
       case "final":
         this.#section.final(key, event.text, startMs, event.language);
         break;
+      case "command":
+        this.#section.command(key, event);
+        break;
       case "gap":
         this.#section.gap(gapKey(startMs), startMs, event.dropped_ms, "overflow");
         break;

@@ -1,5 +1,6 @@
 // The text: a section for each recording or file, in it one row a segment, in the order of time.
 
+import { commandChip } from "./commands.js";
 import { byId, clock, element, seconds } from "./dom.js";
 import { t } from "./i18n.js";
 
@@ -128,6 +129,14 @@ class Section {
       row.text.textContent = text;
       if (language && language !== "auto") row.text.lang = language;
       byId("announcer").textContent = text;
+    });
+  }
+
+  /** The segment's text is a command: {name, slots}. */
+  command(key, command) {
+    this.#apply(() => {
+      const row = this.#rows.get(key);
+      if (row?.final && !row.item.querySelector(".command")) row.item.append(commandChip(command));
     });
   }
 
