@@ -14,10 +14,8 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from aiohttp import web
 
 from agent.assembly import (
     command_matcher,
@@ -52,13 +50,9 @@ from agent.protocols.events import describe
 from agent.store.lock import StoreLock
 from agent.store.model_set import LoadedModels
 from agent.types import SAMPLE_RATE, Int16, ModelSet
-from agent.web.access import Access, open_access
-from agent.web.application import build_application
-from agent.web.certificates import CertificateKeeper
 from agent.web.context import WebContext
-from agent.web.doorkeeper import make_runner
-from agent.web.listeners import open_listeners, open_local_socket, openable
-from agent.web.sign_in import watch_token
+from agent.web.front import Front
+from agent.web.listeners import openable
 
 _log = logging.getLogger(__name__)
 
@@ -189,10 +183,8 @@ class Agent:
         )
         self._held = ExitStack()
         self._holds_store = False
-        self._access: Access | None = None
-        self._certificates: CertificateKeeper | None = None
-        self._runner: web.AppRunner | None = None
-        self._socket: Path | None = None
+        self._front: Front | None = None
+        self._opened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None
 
@@ -212,44 +204,33 @@ class Agent:
             microphone=self.microphone,
             history=self.history,
         )
-        config = self._live.current
-        self._access = open_access(config)
-        if any(listener.tls for listener in config.listen):
-            self._certificates = CertificateKeeper(config)
-            await asyncio.to_thread(self._certificates.load)
-        app = build_application(context, self._access, self._certificates)
-        self._runner = make_runner(app, config.stream.max_sessions)
-        await self._runner.setup()
-        addresses = await open_listeners(self._runner, config, self._sockets, self._certificates)
-        self._access.serves(addresses)
-        self._socket = await open_local_socket(self._runner, self._live.current)
+        self._front = Front(context, self._sockets)
+        addresses = await self._front.open()
+        self._opened.set()
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self.spawn("models", self._load_and_watch())
         self.spawn("health", self._tell_health())
         self._listening = self.spawn("microphone", self.microphone.run())
-        self.spawn("token", watch_token(app, LOOK_S))
-        if self._certificates is not None:
-            self.spawn("certificate", self._certificates.watch(LOOK_S))
+        self.spawn("token", self._front.watch_token(LOOK_S))
+        self.spawn("certificate", self._front.watch_certificate(LOOK_S))
         return addresses
 
     def addresses_with_token(self) -> list[str]:
         """Where other machines open the page, signed in by the address; for its owner's eyes."""
-        return self._access.invitations() if self._access is not None else []
+        return self._front.invitations() if self._front is not None else []
 
     async def stop(self) -> None:
         """Flush finals, close the sockets, end the lanes."""
-        if self._socket is not None:
-            # While it is still ours: later it could be that of the next agent.
-            with suppress(OSError):
-                self._socket.unlink()
+        if self._front is not None:
+            self._front.leave()
         self.keeper.store.abort()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
             await self.microphone.stop(self._live.current.shutdown.timeout_s)
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._front is not None:
+            await self._front.close()
         await self.service.stop(self._live.current.shutdown.timeout_s)
         await self.streams.stop()
         await self.hook.close(self._live.current.shutdown.timeout_s)
@@ -266,12 +247,23 @@ class Agent:
         """What a supervisor looks at."""
         return AgentSigns(self.status, self.service, self.keeper, self._live, self.microphone.alive)
 
-    def apply(self, config: Config) -> None:
+    async def apply(self, config: Config) -> None:
         """Hand the live keys of a configuration to the parts that hold them; open streams keep
-        what they have. Raises ModelError, with nothing changed, for settings that the VAD in use
-        can't take."""
+        what they have. Raises AgentError, with nothing changed, for what a part can't take: a
+        port, a certificate, settings of the VAD."""
         matcher = command_matcher(config)
-        self.keeper.tune_vad(engine_settings(config)["vad"].vad)
+        change = None
+        if self._front is not None:
+            await self._opened.wait()
+            change = await self._front.prepare(config)
+        try:
+            self.keeper.tune_vad(engine_settings(config)["vad"].vad)
+        except AgentError:
+            if change is not None:
+                await change.abort()
+            raise
+        if change is not None:
+            change.commit()
         before = self.service.settings
         settings = replace(before, pre_roll_ms=config.recognition.pre_roll_ms)
         self.service.limit(stream_limits(config), settings)
@@ -279,6 +271,7 @@ class Agent:
         self._canary.period_s = config.health.canary_s
         self.commands.use(matcher)
         self.hook.configure(config.command_hook)
+        await self.microphone.use(config.microphone)
         set_up_logging(config.logging)
 
     def spawn(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -219,7 +219,10 @@ class Stream(Section):
 class Microphone(Section):
     """The box's own microphone."""
 
-    enabled: bool = Field(False, description="whether the box listens itself")
+    enabled: bool = Field(
+        False, description="whether the box listens itself, until it is set on the page or by REST"
+    )
+    switch: bool = Field(True, description="whether page and REST may turn it on and off")
     device: str = Field(
         "", description="part or pattern of a name, or an id; empty: the system's default"
     )

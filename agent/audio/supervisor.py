@@ -13,6 +13,8 @@ from agent.audio.capture_protocol import Opened
 from agent.audio.source import SourceState
 from agent.said import say
 
+_OPENING = "the microphone is being opened"
+
 
 class Order(Enum):
     """What the caller is to do now."""
@@ -55,7 +57,7 @@ class Supervisor:
 
     def __init__(self, timing: Timing) -> None:
         self.state = SourceState.OPENING
-        self.reason: str = say("microphone_opening", "the microphone is being opened")
+        self.reason: str = say("microphone_opening", _OPENING)
         self.source: Opened | None = None
         """The device that is open."""
         self.reopened = 0
@@ -118,6 +120,25 @@ class Supervisor:
             in_place = "{name} serves in its place: {why}"
             self.reason = say("microphone_in_place", in_place, name=name, why=instead)
 
+    def use(self, timing: Timing) -> None:
+        """Other times, from the next tick on."""
+        self._timing = timing
+        self._backoff_ms = timing.retry_min_ms
+
+    def reopen(self, reason: str) -> None:
+        """Close what is open and open it again at once."""
+        self._phase = _Phase.CLOSING
+        self._wait_ms = 0
+        self._backoff_ms = self._timing.retry_min_ms
+        self.source = None
+        self.state, self.reason = SourceState.OPENING, reason
+
+    def rest(self) -> None:
+        """It was closed on purpose: the next tick opens it for the first time again."""
+        self.reopen(say("microphone_opening", _OPENING))
+        self._phase = _Phase.WAITING
+        self._has_run = False
+
     def lost(self, state: SourceState, reason: str) -> None:
         """The process told of a failure, or ended."""
         if self._phase in (_Phase.OPENING, _Phase.RUNNING):
@@ -133,11 +154,7 @@ class Supervisor:
     def preferred_is_back(self) -> None:
         """The wanted device can be opened: take it again."""
         if self.on_fallback:
-            self._phase = _Phase.CLOSING
-            self._wait_ms = 0
-            self.source = None
-            self.state = SourceState.OPENING
-            self.reason = say("microphone_back", "the wanted microphone is back")
+            self.reopen(say("microphone_back", "the wanted microphone is back"))
 
     def _tick_waiting(self) -> Order:
         self._wait_ms -= self._timing.tick_ms

@@ -80,7 +80,7 @@ class AgentStatus:
         )
         self.trend = Trend(self._sample)
         self._add_gauges()
-        if microphone is not None and microphone.settings.enabled:
+        if microphone is not None:
             add_microphone_metrics(metrics, microphone)
 
     def serves(self, serving: Serving) -> None:
@@ -281,14 +281,13 @@ class AgentStatus:
             refused = "the last reload was refused, the one before it is in force: {why}"
             finding = Finding(Status.DEGRADED, say("config_refused", refused, why=live.refusal))
         elif live.restart:
-            waits = "a restart is needed for the new values of {keys}"
-            said = say("config_restart", waits, keys=", ".join(live.restart))
+            said = say("config_restart", "needs a restart: {keys}", keys=", ".join(live.restart))
             finding = Finding(Status.OK, said)
         return [("configuration", finding)]
 
     def _microphone_check(self) -> Sequence[tuple[str, Finding]]:
         microphone = self._microphone
-        if microphone is None or not microphone.settings.enabled:
+        if microphone is None or not microphone.enabled:
             return []
         trouble = microphone.trouble()
         status = Status.DEGRADED if trouble else Status.OK

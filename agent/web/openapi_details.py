@@ -262,6 +262,7 @@ DETAILS: dict[tuple[str, str], Json] = {
             _object(
                 {},
                 {
+                    "enabled": {"type": "boolean"},
                     "muted": {"type": "boolean"},
                     "gain_db": {
                         "type": "number",

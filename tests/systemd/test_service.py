@@ -204,7 +204,7 @@ async def reload_under_streams(service: Service) -> None:
         await asyncio.to_thread(service.box.run, "systemctl reload funasr-agent")
         await asyncio.to_thread(wait_until, lambda: segments_end(service) == 6000, "new key")
         said = service.check("configuration")
-        assert said["reason"] == "a restart is needed for the new values of inference.queue"
+        assert said["reason"] == "needs a restart: inference.queue"
 
         service.configure(strem={}, uploads={"max_mb": -1})
         refused = await asyncio.to_thread(

@@ -35,7 +35,7 @@ async def test_a_reload_changes_what_new_streams_get(root: Path, tmp_path: Path)
         "health": {"canary_s": 5},
     }
     itn = agent.service.settings.itn
-    agent.apply(Config.model_validate(settings))
+    await agent.apply(Config.model_validate({"state_dir": tmp_path, **settings}))
     assert agent.service.settings.pre_roll_ms == 250
     assert agent.service.settings.itn is itn  # its grammars are loaded once
     assert agent.service.load.limits.late_ms == 500

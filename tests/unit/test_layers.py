@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_lines": set(),
     "config": {"errors", "networks", "config_section", "config_commands"},
     "config_loader": {"errors", "config", "config_commands", "config_lines", "voice_commands"},
-    "live_config": {"config"},
+    "live_config": {"config", "config_section"},
     "audio": BASE,
     "protocols": BASE,
     "engine": BASE,

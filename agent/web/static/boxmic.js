@@ -1,4 +1,4 @@
-// The box's own microphone: how it is, mute, gain, and what it hears in the transcript.
+// The box's own microphone: how it is, on and off, mute, gain, and what it hears in the transcript.
 
 import { api } from "./api.js";
 import { byId, seconds } from "./dom.js";
@@ -6,6 +6,7 @@ import { t } from "./i18n.js";
 import { reasonOf } from "./said.js";
 
 const STATE_WORDS = {
+  off: "Off",
   running: "Listening",
   muted: "Muted",
   opening: "Opening",
@@ -15,11 +16,13 @@ const STATE_WORDS = {
   failed: "Can't be opened",
   unavailable: "Not installed",
 };
+const OFF_WORDS = "Once turned on, it listens until it is turned off, also after a restart.";
 const FLOOR_DB = -60;
 const SAID = ["voice_started", "partial", "final", "command", "gap"];
 
 export class BoxMicrophone {
   #card = byId("boxmic");
+  #switch = byId("boxmic-switch");
   #mute = byId("boxmic-mute");
   #gain = byId("boxmic-gain");
   #transcript;
@@ -30,6 +33,9 @@ export class BoxMicrophone {
   /** transcript: where its text goes. */
   constructor(transcript) {
     this.#transcript = transcript;
+    this.#switch.addEventListener("click", () => {
+      this.#send({ enabled: this.#card.dataset.state === "off" });
+    });
     this.#mute.addEventListener("click", () => {
       this.#send({ muted: this.#mute.getAttribute("aria-pressed") !== "true" });
     });
@@ -45,12 +51,16 @@ export class BoxMicrophone {
 
   /** `microphone` of /api/v1/status, or an event of that name; null: this box has none. */
   show(told) {
-    this.#card.hidden = !told?.enabled;
-    if (!told?.enabled) return;
+    this.#card.hidden = !told?.enabled && !told?.can_switch;
+    if (this.#card.hidden) return;
+    const off = !told.enabled;
     this.#card.dataset.state = told.state;
+    this.#switch.hidden = !told.can_switch;
+    this.#switch.textContent = t(off ? "Turn on" : "Turn off");
+    for (const part of this.#card.querySelectorAll(".when-on")) part.hidden = off;
     byId("boxmic-state").textContent = t(STATE_WORDS[told.state] ?? told.state);
     const lost = told.dropped_ms ? `, ${t("{time} lost so far", { time: seconds(told.dropped_ms) })}` : "";
-    const words = `${reasonOf(told)}${lost}`;
+    const words = off ? t(OFF_WORDS) : `${reasonOf(told)}${lost}`;
     const detail = byId("boxmic-detail");
     if (detail.textContent !== words) detail.textContent = words;
     this.#mute.setAttribute("aria-pressed", String(told.muted));

@@ -93,6 +93,11 @@ export const ZH = {
   Gain: "增益",
   Mute: "静音",
   Unmute: "取消静音",
+  Off: "已关闭",
+  "Turn on": "开启",
+  "Turn off": "关闭",
+  "Once turned on, it listens until it is turned off, also after a restart.":
+    "开启后会一直收听，重启后仍然如此，直到关闭为止。",
   Muted: "已静音",
   Opening: "正在打开",
   Gone: "已断开",

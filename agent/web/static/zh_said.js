@@ -50,7 +50,8 @@ export const ZH_SAID = {
   history_lost: "历史缺少 {n} 条最终文字",
   history_damaged: "历史已损坏（{why}），保留为 {name}，并新建了历史",
   // Microphone
-  microphone_off: "没有启用设备麦克风（microphone.enabled）",
+  microphone_off: "设备不会自行聆听",
+  microphone_anew: "按新设置重新打开麦克风",
   microphone_muted: "设备麦克风已静音",
   microphone_opening: "正在打开麦克风",
   microphone_delivers: "{name} 工作正常",
