@@ -1,26 +1,27 @@
 // A small line chart in SVG: values over the last hour at most, one scale.
 
-import { t } from "./i18n.js";
-
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600; // where the element has no size yet
 const HEIGHT = 140;
-const SPANS_S = [300, 900, 3600];
+const SPANS_S = [300, 900, 1800, 3600];
 const GAP_S = 60;
 
-/** Draw lines into an svg element. lines: [{name, points: [[seconds, value or null]]}]. */
-export function draw(svg, lines, { most, unit, title }) {
+/** Seconds that a chart of values at these times shows. */
+export function spanOf(times) {
+  const length = Math.max(...times) - Math.min(...times);
+  return SPANS_S.find((span) => span >= length) ?? SPANS_S.at(-1);
+}
+
+/** Draw lines of the last `span` seconds into an svg element. lines: [{name, points: [[seconds, value or null]]}]. */
+export function draw(svg, lines, { most, unit, title, span }) {
   const values = lines.flatMap(({ points }) => points.map(([, value]) => value ?? 0));
   const top = nice(Math.max(most, ...values));
-  const times = lines.flatMap(({ points }) => points.map(([at]) => at));
-  const end = Math.max(0, ...times);
-  const span = SPANS_S.find((length) => length >= end - Math.min(end, ...times)) ?? SPANS_S.at(-1);
+  const end = Math.max(0, ...lines.flatMap(({ points }) => points.map(([at]) => at)));
   const width = svg.clientWidth || WIDTH;
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", title);
   const parts = [0, 0.5, 1].map((share) => grid(share, top, unit, width));
-  parts.push(label(width - 4, HEIGHT / 2 - 4, t("last {n} min", { n: span / 60 }), "end"));
   for (const { name, points } of lines) {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("class", `line line-${name}`);
@@ -51,11 +52,10 @@ function grid(share, top, unit, width) {
   return [line, label(4, share === 1 ? y + 14 : y - 4, `${top * share} ${unit}`)];
 }
 
-function label(x, y, text, anchor = "start") {
+function label(x, y, text) {
   const words = document.createElementNS(SVG, "text");
   words.setAttribute("x", String(x));
   words.setAttribute("y", String(y));
-  words.setAttribute("text-anchor", anchor);
   words.textContent = text;
   return words;
 }

@@ -1,7 +1,7 @@
 // The device: its health in words, its hardware, and the last hour as two small charts.
 
 import { api } from "./api.js";
-import { draw } from "./chart.js";
+import { draw, spanOf } from "./chart.js";
 import { byId, element } from "./dom.js";
 import { language, t } from "./i18n.js";
 import { reasonOf } from "./said.js";
@@ -121,15 +121,19 @@ function powerEvents(events = {}) {
 }
 
 function showTrend(samples) {
+  const span = spanOf(samples.map(({ time }) => time));
+  byId("trend-title").textContent = t("Latency and load of the last {n} min", { n: span / 60 });
   const line = (name) => ({ name, points: samples.map((sample) => [sample.time, sample[name]]) });
   draw(byId("chart-latency"), [line("partials_ms"), line("finals_ms")], {
     most: 100,
     unit: "ms",
+    span,
     title: t("Latency of partials and finals over the last hour, ms"),
   });
   draw(byId("chart-load"), [line("cpu_percent"), line("load_percent")], {
     most: 100,
     unit: "%",
+    span,
     title: t("CPU and load of recognition over the last hour, per cent"),
   });
 }

@@ -171,7 +171,7 @@ export const ZH = {
   Microphone: "麦克风",
   "since {when}": "自 {when}",
   "Latency and load": "延迟与负载",
-  "last {n} min": "最近 {n} 分钟",
+  "Latency and load of the last {n} min": "最近 {n} 分钟的延迟与负载",
   "Latency:": "延迟：",
   "Load:": "负载：",
   partials: "中间结果",
