@@ -11,9 +11,10 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -255,8 +256,10 @@ class Agent:
         if self._front is not None:
             await self._opened.wait()
             change = await self._front.prepare(config)
+        vad, before_vad = (_vad_settings(which) for which in (config, self._live.current))
         try:
-            self.keeper.tune_vad(engine_settings(config)["vad"].vad)
+            if vad != before_vad:  # a session of the microphone ends where its models do
+                self.keeper.tune_vad(vad)
         except AgentError:
             if change is not None:
                 await change.abort()
@@ -337,6 +340,10 @@ class Agent:
                 self.hub.publish("health", report)
                 last = report
             await asyncio.sleep(1.0)
+
+
+def _vad_settings(config: Config) -> Mapping[str, Any]:
+    return engine_settings(config)["vad"].vad
 
 
 def _take_all_files() -> None:
