@@ -7,8 +7,9 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from agent.assembly import (
     command_matcher,
@@ -178,8 +179,10 @@ class Agent:
         if self._front is not None:
             await self._opened.wait()
             change = await self._front.prepare(config)
+        vad, before_vad = (_vad_settings(which) for which in (config, self._live.current))
         try:
-            self.keeper.tune_vad(engine_settings(config)["vad"].vad)
+            if vad != before_vad:  # a session of the microphone ends where its models do
+                self.keeper.tune_vad(vad)
         except AgentError:
             if change is not None:
                 await change.abort()
@@ -231,6 +234,10 @@ class Agent:
                 self.hub.publish("health", report)
                 last = report
             await asyncio.sleep(1.0)
+
+
+def _vad_settings(config: Config) -> Mapping[str, Any]:
+    return engine_settings(config)["vad"].vad
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:
