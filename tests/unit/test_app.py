@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.app import Agent
-from agent.config import Config
+from agent.config import Auth, Config, Recognition
 from agent.live_config import LiveConfig
 
 
@@ -24,6 +24,27 @@ async def test_a_background_task_that_fails_is_logged_by_name(
         await asyncio.sleep(0)
     assert "the task fire ended by a failure" in caplog.text
     assert "the disk is on fire" in caplog.text
+    await agent.stop()
+
+
+async def test_a_reload_that_leaves_the_vad_alone_leaves_the_models_in_use_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    config = Config.model_validate({"state_dir": tmp_path, "listen": [{"port": 0}]})
+    agent = Agent(LiveConfig(config))
+    await agent.start()
+    for _ in range(6000):
+        if agent.service.models is not None:
+            break
+        await asyncio.sleep(0.01)
+    models = agent.service.models
+    assert models is not None
+    await agent.apply(config.model_copy(update={"auth": Auth(mode="open")}))
+    assert agent.service.models is models
+    await agent.apply(
+        config.model_copy(update={"recognition": Recognition(max_end_silence_ms=500)})
+    )
+    assert agent.service.models is not models
     await agent.stop()
 
 
