@@ -82,6 +82,7 @@ async def test_half_an_hour_with_cuts_loses_nothing_and_the_page_stays_small(
                 await until(lambda wanted=wanted: proxy.cuts == wanted)  # type: ignore[misc]
         if folder := os.environ.get("FUNASR_SCREENS"):
             await page.set_viewport_size({"width": 1200, "height": 900})
+            await visit.state("speech")
             await page.screenshot(path=f"{folder}/live.png")
             await page.click("#nav-device")
             await page.locator("#checks li").first.wait_for()
