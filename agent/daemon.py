@@ -17,6 +17,7 @@ from agent.ops.logs import set_up_logging
 from agent.ops.reload import ReadConfig, Reloader
 from agent.ops.supervisor import Supervisor
 from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
+from agent.web.listeners import openable
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ async def _serve(live: LiveConfig, read: ReadConfig, tell_token: bool) -> int:
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
         agent.spawn("supervisor", supervisor.run())
-        for address in await agent.start():
+        for address in map(openable, await agent.start()):
             _log.info("open %s", address)
             print(f"funasr-agent: open {address}", flush=True)
         for address in agent.addresses_with_token() if tell_token else ():

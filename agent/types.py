@@ -69,8 +69,11 @@ class StreamOptions:
     hotwords: tuple[tuple[str, int], ...] = ()
     """Pairs of phrase and weight."""
     itn: bool = True
+    """Numbers, dates and money as they are written."""
     language: str = "auto"
     wav_name: str = ""
+    punctuation: bool = True
+    """Marks in finals, where a model puts them."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from agent.config_commands import CommandHook as HookSettings
 from agent.ops.hook_failed import HookFailed
 from agent.ops.hook_program import run_program
 from agent.ops.hook_webhook import Webhook
+from agent.said import say, say_all
 from agent.types import CommandHeard
 
 _log = logging.getLogger(__name__)
@@ -103,11 +104,11 @@ class CommandHook:
     def trouble(self) -> str:
         """Why the last delivery failed, in words; empty when it went well."""
         said = [
-            f"{kind}: {line.problem}"
+            say("hook_failed", "{kind}: {problem}", kind=kind, problem=line.problem)
             for kind, line in self._lines.items()
             if line.problem and _is_set(self._settings, kind)
         ]
-        return "; ".join(said)
+        return say_all(said) if said else ""
 
     def _job(self, heard: CommandHeard, source: str) -> _Job:
         kind, fields = self._describe(heard)

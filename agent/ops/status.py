@@ -24,15 +24,18 @@ from agent.pipeline.history import History
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
+from agent.said import say, say_all
 from agent.store.loader import LoadedRole, Refusal
 from agent.store.model_set import LoadedModels
 from agent.store.store import ModelStore
 
 _REQUIRED = ("vad",)
 _STEPS = {
-    Step.ONE_PASS: "new streams get no second pass",
-    Step.LONGER_HOP: "new streams get no second pass and partials half as often",
-    Step.NOTHING: "new streams are refused",
+    Step.ONE_PASS: say("step_one_pass", "new streams get no second pass"),
+    Step.LONGER_HOP: say(
+        "step_longer_hop", "new streams get no second pass and partials half as often"
+    ),
+    Step.NOTHING: say("step_nothing", "new streams are refused"),
 }
 
 
@@ -190,76 +193,96 @@ class AgentStatus:
         limit = self._live.current.inference.job_limit_s
         for lane in (self._service.online, self._service.offline):
             if lane.silent_s > limit:
-                return f"the {lane.name} lane has not answered for {lane.silent_s:.0f} s"
+                said = "the {lane} lane has not answered for {s} s"
+                return say("lane_silent", said, lane=lane.name, s=round(lane.silent_s))
         return None
 
     def _models_check(self) -> Sequence[tuple[str, Finding]]:
         if self._loaded is None:
-            return [("models", Finding(Status.STARTING, "models are being verified and loaded"))]
+            starting = say("models_loading", "models are being verified and loaded")
+            return [("models", Finding(Status.STARTING, starting))]
         found: list[tuple[str, Finding]] = []
         if self._problem:
-            found.append(("models", Finding(Status.FAILING, self._problem)))
+            problem = say("models_problem", "{text}", text=self._problem)
+            found.append(("models", Finding(Status.FAILING, problem)))
         for role, loaded in self._loaded.roles.items():
             name = f"model_{role}"
             if loaded.model is None and not loaded.refusals:
-                found.append((name, Finding(Status.OK, "no model is set")))
+                found.append((name, Finding(Status.OK, say("model_none", "no model is set"))))
             elif loaded.refusals:
-                reasons = "; ".join(_with_level(refusal) for refusal in loaded.refusals)
-                reason = f"{loaded.id} serves in place of a refused model: {reasons}"
+                reason = say(
+                    "model_in_place",
+                    "{id} serves in place of a refused model: {reasons}",
+                    id=loaded.id,
+                    reasons=[_with_level(refusal) for refusal in loaded.refusals],
+                )
                 found.append((name, Finding(Status.DEGRADED, reason)))
             else:
-                unpinned = loaded.found is not None and not self._store.is_pinned(loaded.found)
-                says = " (unpinned: its hashes are not on the list of known models)"
-                reason = f"{loaded.id} serves{says if unpinned else ''}"
-                found.append((name, Finding(Status.OK, reason)))
+                found.append((name, Finding(Status.OK, self._serves(loaded))))
         for role, failure in self._loaded.failures.items():
             status = Status.FAILING if role in _REQUIRED else Status.DEGRADED
-            found.append((f"model_{role}", Finding(status, failure.message)))
+            reasons = [_with_level(refusal) for refusal in failure.refusals]
+            unusable = say("role_unusable", "{text}", text=failure.message, reasons=reasons)
+            found.append((f"model_{role}", Finding(status, unusable)))
         return found
+
+    def _serves(self, loaded: LoadedRole) -> str:
+        if loaded.found is None or self._store.is_pinned(loaded.found):
+            return say("model_serves", "{id} serves", id=loaded.id)
+        unpinned = "{id} serves (unpinned: its hashes are not on the list of known models)"
+        return say("model_unpinned", unpinned, id=loaded.id)
 
     def _store_check(self) -> Sequence[tuple[str, Finding]]:
         """What the store says of itself, and what the last `models verify` found."""
         problems = self._store_problems
         if problems:
-            return [("model_store", Finding(Status.DEGRADED, "; ".join(problems)))]
-        return [("model_store", Finding(Status.OK, "no model is known to be damaged or slow"))]
+            return [("model_store", Finding(Status.DEGRADED, say_all(problems)))]
+        well = say("store_well", "no model is known to be damaged or slow")
+        return [("model_store", Finding(Status.OK, well))]
 
     def _lanes_check(self) -> Sequence[tuple[str, Finding]]:
         stuck = self.stuck_lane()
         if stuck is not None:
             return [("inference", Finding(Status.FAILING, stuck))]
-        return [("inference", Finding(Status.OK, "both lanes answer"))]
+        return [("inference", Finding(Status.OK, say("lanes_answer", "both lanes answer")))]
 
     def _load_check(self) -> Sequence[tuple[str, Finding]]:
         step = self._service.judge_load()
         if step is Step.EVERYTHING:
-            return [("load", Finding(Status.OK, "a new stream gets all that it asks for"))]
+            well = say("load_well", "a new stream gets all that it asks for")
+            return [("load", Finding(Status.OK, well))]
         cause = self._service.load.cause()
-        return [("load", Finding(Status.DEGRADED, f"{_STEPS[step]}: {cause}"))]
+        said = say("load_high", "{step}: {cause}", step=_STEPS[step], cause=cause)
+        return [("load", Finding(Status.DEGRADED, said))]
 
     def _canary_check(self) -> Sequence[tuple[str, Finding]]:
         if self._service.models is None:
             return []
         age, limit = self._canary.age_s, self._live.current.health.canary_max_age_s
         if self._canary.failure:
-            finding = Finding(Status.FAILING, f"the canary failed: {self._canary.failure}")
+            why = self._canary.failure
+            finding = Finding(
+                Status.FAILING, say("canary_failed", "the canary failed: {why}", why=why)
+            )
         elif age is None:
-            finding = Finding(Status.STARTING, "no canary has been decoded yet")
+            yet = say("canary_not_yet", "no canary has been decoded yet")
+            finding = Finding(Status.STARTING, yet)
         elif age > limit:
-            finding = Finding(Status.DEGRADED, f"no canary was decoded in the last {limit:g} s")
+            late = say("canary_late", "no canary was decoded in the last {s:g} s", s=limit)
+            finding = Finding(Status.DEGRADED, late)
         else:
-            finding = Finding(Status.OK, "a canary was decoded recently")
+            finding = Finding(Status.OK, say("canary_well", "a canary was decoded recently"))
         return [("canary", finding)]
 
     def _config_check(self) -> Sequence[tuple[str, Finding]]:
         live = self._live
-        finding = Finding(Status.OK, "as its sources say")
+        finding = Finding(Status.OK, say("config_well", "as its sources say"))
         if live.refusal:
-            reason = f"the last reload was refused, the one before it is in force: {live.refusal}"
-            finding = Finding(Status.DEGRADED, reason)
+            refused = "the last reload was refused, the one before it is in force: {why}"
+            finding = Finding(Status.DEGRADED, say("config_refused", refused, why=live.refusal))
         elif live.restart:
-            keys = ", ".join(live.restart)
-            finding = Finding(Status.OK, f"needs a restart: {keys}")
+            said = say("config_restart", "needs a restart: {keys}", keys=", ".join(live.restart))
+            finding = Finding(Status.OK, said)
         return [("configuration", finding)]
 
     def _microphone_check(self) -> Sequence[tuple[str, Finding]]:
@@ -275,7 +298,9 @@ class AgentStatus:
         if history is None:
             return []
         trouble = history.trouble()
-        well = "finals are kept" if history.enabled else "it is off: not a word is kept"
+        well = say("history_well", "finals are kept")
+        if not history.enabled:
+            well = say("history_off", "it is off: not a word is kept")
         status = Status.DEGRADED if trouble else Status.OK
         return [("history", Finding(status, trouble or well))]
 
@@ -285,18 +310,18 @@ class AgentStatus:
             return []
         trouble = self._hook.trouble() if self._hook else ""
         status = Status.DEGRADED if trouble else Status.OK
-        return [("commands", Finding(status, trouble or f"{len(names)} are listened for"))]
+        well = say("commands_heard", "{n} are listened for", n=len(names))
+        return [("commands", Finding(status, trouble or well))]
 
     def _sample(self, now: float) -> Sample:
         load = self._service.load.to_json()
-        live = bool(load["live_streams"])
+        late = self._service.load.seen_late()
         return Sample(
             round(now, 1),
             psutil.cpu_percent(None),
             round(100 * load["load_with_one_more"], 1),
             self._service.sessions,
-            load["partials_late_ms"] if live else None,
-            load["finals_late_ms"] if live else None,
+            *(None if seconds is None else round(1000 * seconds, 1) for seconds in late),
         )
 
     def _sharing(self) -> float:
@@ -344,7 +369,14 @@ def _parameters(model: Any) -> dict[str, Any]:
 
 
 def _with_level(refusal: Refusal) -> str:
-    return f"{refusal} (level: {refusal.level})" if refusal.level else str(refusal)
+    fields = {"id": refusal.id, "message": refusal.message}
+    if refusal.level == "integrity":
+        return say("refused_integrity", "{id}: {message} (level: integrity)", **fields)
+    if refusal.level == "compatibility":
+        return say("refused_compatibility", "{id}: {message} (level: compatibility)", **fields)
+    if refusal.level == "function":
+        return say("refused_function", "{id}: {message} (level: function)", **fields)
+    return say("refused", "{id}: {message}", **fields)
 
 
 def board_name() -> str:

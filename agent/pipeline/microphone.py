@@ -28,6 +28,7 @@ from agent.pipeline.microphone_intake import Intake
 from agent.pipeline.microphone_settings import still_fits, stream_options, timing, wish
 from agent.pipeline.recorder import Probe, Record, Recorder
 from agent.pipeline.service import TranscriptionService
+from agent.said import by_code, say
 from agent.types import SAMPLES_PER_MS
 
 _log = logging.getLogger(__name__)
@@ -117,18 +118,20 @@ class Microphone:
         if not self._supervisor.is_running or self._supervisor.on_fallback:
             return self._supervisor.reason
         if not self.muted and self._clock() - self._overflowed_at < TOLD_S:
-            return "audio of the microphone was lost: the box is too slow for what it has to do"
+            lost = "audio of the microphone was lost: the box is too slow for what it has to do"
+            return say("microphone_lost_audio", lost)
         return ""
 
     @property
     def reason(self) -> str:
         """Its state in words."""
         if not self.enabled:
-            return "the box does not listen by itself"
+            return say("microphone_off", "the box does not listen by itself")
         if self.state == MUTED:
-            return "the microphone is muted"
+            return say("microphone_muted", "the microphone is muted")
         if self._supervisor.is_running and self._feed.waits_for:
-            return f"{self._supervisor.reason}, but {self._feed.waits_for}"
+            reason, waits_for = self._supervisor.reason, self._feed.waits_for
+            return say("microphone_waits", "{reason}, but {why}", reason=reason, why=waits_for)
         return self._supervisor.reason
 
     def status(self) -> dict[str, Any]:
@@ -140,6 +143,7 @@ class Microphone:
             "can_switch": self.settings.switch,
             "state": self.state,
             "reason": self.reason,
+            "said": by_code(self.reason),
             "wanted": self.settings.device or None,
             "device": source.device.name if source else None,
             "device_id": source.device.id if source else None,
@@ -220,7 +224,8 @@ class Microphone:
         self._feed.use(stream_options(settings), settings.session_s)
         was, self._recorder.wish = wish(before), wish(settings)
         if was != wish(settings) and not still_fits(self._supervisor.source, was, wish(settings)):
-            self._supervisor.reopen("the microphone is opened with its new settings")
+            anew = "the microphone is opened with its new settings"
+            self._supervisor.reopen(say("microphone_anew", anew))
             if settings.device != before.device:
                 self._feed.end_session()
         await self._change(settings, controls)

@@ -13,6 +13,7 @@ import psutil
 from agent.engine.base import Tunable
 from agent.errors import AgentError, ModelError, ModelInUse, ModelLoadError, StoreBusy
 from agent.pipeline.service import TranscriptionService
+from agent.said import say
 from agent.store.box_memory import shares_memory
 from agent.store.checkup import ModelCheckup
 from agent.store.install import InstalledModel
@@ -221,7 +222,8 @@ class ModelKeeper:
     def _store_problems(self) -> tuple[str, ...]:
         problems = [self.store.roles_problem()]
         if last := self.store.last_check():
-            problems += [f"the check of {last[0]}: {problem}" for problem in last[1]]
+            told = "the check of {time}: {problem}"
+            problems += [say("last_check", told, time=last[0], problem=p) for p in last[1]]
         return tuple(problem for problem in problems if problem)
 
 

@@ -79,6 +79,11 @@ class TranscriptionService:
         return len(self._streams)
 
     @property
+    def streams(self) -> tuple[LiveStream, ...]:
+        """The streams that are open now, in the order of their opening."""
+        return tuple(self._streams.values())
+
+    @property
     def models(self) -> ModelSet | None:
         """The models that new streams get."""
         return self._models
@@ -136,7 +141,11 @@ class TranscriptionService:
         self._streams[stream.session_id] = stream
         if stream.is_live:
             self.load.opened(stream.session_id, replace(got.options, mode=stream.mode))
-        opened: dict[str, Any] = {"session_id": stream.session_id, "source": source}
+        opened: dict[str, Any] = {
+            "session_id": stream.session_id,
+            "source": source,
+            "name": options.wav_name,
+        }
         if stream.degraded:
             opened["degraded"] = list(stream.degraded)
         self.hub.publish("session_opened", opened)

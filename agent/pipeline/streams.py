@@ -80,6 +80,8 @@ class LiveStream:
         buffer_ms: int,
     ) -> None:
         self.session_id = uuid.uuid4().hex[:16]
+        self.opened = time.time()
+        """UNIX time."""
         self.options = options
         self.source = source
         self.is_live = source != FILE_SOURCE
@@ -90,7 +92,7 @@ class LiveStream:
         session = Session(models, options, service.settings, self.session_id)
         self.mode = session.mode
         self._kept_as = KeptSession(
-            self.session_id, source, options.wav_name, session.mode.value, time.time()
+            self.session_id, source, options.wav_name, session.mode.value, self.opened
         )
         self._input = AudioBuffer(options.sample_rate, buffer_ms)
         self._events: EventBuffer[StreamEvent] = EventBuffer(EVENT_BOUND)

@@ -136,6 +136,7 @@ def _start(fields: Mapping[str, Any]) -> Start:
         sample_rate=read_rate(fields, "sample_rate"),
         hotwords=read_hotwords(fields.get("hotwords")),
         itn=read_bool(fields, "itn", True),
+        punctuation=read_bool(fields, "punctuation", True),
         language=read_text(fields, "language", "auto"),
     )
     resume_id = read_text(fields, "resume_id", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.joining import join_texts
 from agent.protocols.openai import TranscriptionRequest
+from agent.said import by_code
 from agent.stamps import Sentence, cues, stamped_units
 from agent.subtitles import to_srt, to_vtt
 from agent.types import FileTranscript, SpokenCommand, Transcript
@@ -96,6 +97,7 @@ def _json(
         body["warning"] = transcript.warning
     if remarks:
         body["remarks"] = list(remarks)
+        body["said"] = [by_code(remark) for remark in remarks]
     return body
 
 

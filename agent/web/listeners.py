@@ -27,9 +27,18 @@ _REASONS = {
     errno.EADDRNOTAVAIL: "this machine has no address {host}",
 }
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+
 End = tuple[str, int, bool]
 """Where connections come in: address, port, whether TLS is spoken."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def openable(address: str) -> str:
+    """An address that a browser on this box can open: one that means every interface is none."""
+    for everywhere, loopback in _LOOPBACK.items():
+        address = address.replace(f"://{everywhere}:", f"://{loopback}:")
+    return address
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,6 +83,16 @@ _FORM = _object(
         "language": _string("zh, en, ...; nothing or auto: found out"),
         "prompt": _string("phrases to listen for, where the recogniser can, parted by commas"),
         "hotwords": _string('phrases with weights, {"funasr": 20} (an addition)'),
+        "itn": {
+            "type": "boolean",
+            "default": True,
+            "description": "numbers as digits (an addition)",
+        },
+        "punctuation": {
+            "type": "boolean",
+            "default": True,
+            "description": "marks, where a model puts them (an addition)",
+        },
         "response_format": _string(enum=list(RESPONSE_FORMATS), default="json"),
         "stream": {
             "type": "boolean",
@@ -97,6 +107,10 @@ _FORM = _object(
         "timestamp_granularities[]": _list(_string(enum=list(GRANULARITIES))),
         "temperature": {**_NUMBER, "description": "taken and passed over"},
     },
+)
+_SAID = _object(
+    {"text": _string("a remark or reason in English")},
+    {"code": _string("stable; names the text"), "values": {"type": "object"}},
 )
 _COMMAND = {
     "name": _string("of one of the `commands` in config.yaml"),
@@ -113,6 +127,7 @@ _TRANSCRIPTION = _object(
         "commands": _list(_object({**_COMMAND, "start": _NUMBER, "end": _NUMBER})),
         "warning": _string("what of the file could not be read"),
         "remarks": _list(_string("what of the request the models can't honour")),
+        "said": _list(_SAID),
     },
 )
 _MODEL = _object(
@@ -126,7 +141,9 @@ _MODEL = _object(
 _HEALTH = _object(
     {
         "status": _string(enum=["ok", "degraded", "starting", "failing"]),
-        "checks": _list(_object({"name": _string(), "status": _string(), "reason": _string()})),
+        "checks": _list(
+            _object({"name": _string(), "status": _string(), "reason": _string()}, {"said": _SAID})
+        ),
     }
 )
 _TRANSCRIPTS = _object(

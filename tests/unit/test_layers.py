@@ -14,12 +14,13 @@ import agent
 
 PACKAGE = Path(agent.__file__).parent
 
-BASE = {"types", "errors", "stamps", "subtitles", "joining", "log_context"}
+BASE = {"types", "errors", "said", "stamps", "subtitles", "joining", "log_context"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "types": set(),
     "errors": set(),
     "log_context": set(),
+    "said": set(),
     "stamps": {"types"},
     "subtitles": {"types", "stamps"},
     "joining": set(),

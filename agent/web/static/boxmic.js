@@ -1,7 +1,9 @@
 // The box's own microphone: how it is, on and off, mute, gain, and what it hears in the transcript.
 
+import { api } from "./api.js";
 import { byId, seconds } from "./dom.js";
 import { t } from "./i18n.js";
+import { reasonOf } from "./said.js";
 
 const STATE_WORDS = {
   off: "Off",
@@ -58,7 +60,7 @@ export class BoxMicrophone {
     for (const part of this.#card.querySelectorAll(".when-on")) part.hidden = off;
     byId("boxmic-state").textContent = t(STATE_WORDS[told.state] ?? told.state);
     const lost = told.dropped_ms ? `, ${t("{time} lost so far", { time: seconds(told.dropped_ms) })}` : "";
-    const words = off ? t(OFF_WORDS) : `${told.reason}${lost}`;
+    const words = off ? t(OFF_WORDS) : `${reasonOf(told)}${lost}`;
     const detail = byId("boxmic-detail");
     if (detail.textContent !== words) detail.textContent = words;
     this.#mute.setAttribute("aria-pressed", String(told.muted));
@@ -120,16 +122,9 @@ export class BoxMicrophone {
 
   async #send(fields) {
     try {
-      const answer = await fetch("/api/v1/microphone", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(fields),
-      });
-      const told = await answer.json();
-      if (answer.ok) this.show(told);
-      else byId("boxmic-detail").textContent = told.error?.message ?? `the box answered ${answer.status}`;
+      this.show(await api("/api/v1/microphone", { method: "POST", body: fields }));
     } catch (error) {
-      byId("boxmic-detail").textContent = `The box can't be reached: ${error.message}`;
+      byId("boxmic-detail").textContent = error.message;
     }
   }
 }

@@ -19,7 +19,6 @@ export const ZH = {
   "Not working": "无法工作",
   "Box not reachable": "无法连接设备",
   "The box can't be reached.": "无法连接设备。",
-  "The box could not be reached. Try again.": "无法连接设备，请重试。",
   "The box answered {status}.": "设备返回 {status}。",
   Cancel: "取消",
   Cancelled: "已取消",
@@ -67,6 +66,8 @@ export const ZH = {
     "按下按钮说话，或把音频文件拖到页面上。",
   "Recording at {time}": "录音 {time}",
   "No speech": "没有语音",
+  unfinished: "未完成",
+  "Connected; nothing was said yet.": "已连接，尚无语音。",
   "{time} of audio lost here": "此处丢失 {time} 音频",
   "The connection was away for too long. Text just before this point may be missing.":
     "连接中断太久，此处之前的文字可能缺失。",
@@ -80,6 +81,10 @@ export const ZH = {
     "没有找到麦克风。请接上麦克风，或检查系统是否允许浏览器使用。",
   "The microphone can't be opened. Another program may be using it: close that and try again.":
     "无法打开麦克风，可能被其他程序占用：请关闭该程序后重试。",
+  "The microphone can't be used: {why}": "无法使用麦克风：{why}",
+  "The box did not answer in time: the end of the text may be missing.":
+    "设备没有及时响应：末尾的文字可能缺失。",
+  "The box closed the stream (code {code}).": "设备关闭了音频流（代码 {code}）。",
   "The microphone went away (unplugged, or taken back).": "麦克风已断开（被拔出或权限被收回）。",
   // The box's own microphone
   "Microphone of the box": "设备麦克风",
@@ -101,17 +106,6 @@ export const ZH = {
   "Can't be opened": "无法打开",
   "Not installed": "未安装",
   "{time} lost so far": "已丢失 {time}",
-  // Files
-  "Audio file": "音频文件",
-  "Drop wav, flac, mp3 or ogg here. It stays on this box.":
-    "把 wav、flac、mp3 或 ogg 拖到这里。文件不会离开本机。",
-  "Choose files": "选择文件",
-  Waiting: "等待中",
-  "Upload of {name}": "上传 {name}",
-  "Uploading {percent} %": "正在上传 {percent} %",
-  Transcribing: "正在转写",
-  "Done in {time}": "用时 {time} 完成",
-  "No speech found": "没有找到语音",
   // History
   Export: "导出",
   "Export what is found": "导出查到的内容",
@@ -147,6 +141,7 @@ export const ZH = {
   "Final text": "最终文字",
   Punctuation: "标点",
   "no usable model": "没有可用的模型",
+  none: "无",
   "unpinned: its hashes are not on the list of known models": "未登记：其校验值不在已知模型列表中",
   "{id} was refused: {message}": "{id} 被拒绝：{message}",
   "{id} serves in its place.": "由 {id} 代替。",
@@ -175,7 +170,8 @@ export const ZH = {
   Configuration: "配置",
   Microphone: "麦克风",
   "since {when}": "自 {when}",
-  "The last hour": "最近一小时",
+  "Latency and load": "延迟与负载",
+  "Latency and load of the last {n} min": "最近 {n} 分钟的延迟与负载",
   "Latency:": "延迟：",
   "Load:": "负载：",
   partials: "中间结果",
@@ -197,6 +193,11 @@ export const ZH = {
   "no sensor": "没有传感器",
   Throttling: "降频",
   "not slowed down": "未降频",
+  "slowed down against heat ({kind})": "因过热降频（{kind}）",
+  "under-voltage": "欠压",
+  "frequency capped": "频率受限",
+  throttled: "正在降频",
+  "too warm": "温度过高",
   "none that tells its load": "没有可读取的 GPU",
   "shared with the GPU": "与 GPU 共用",
   "{mb} MB held by it": "其中 GPU 占用 {mb} MB",
@@ -230,7 +231,9 @@ export const ZH = {
   "Live text comes every": "实时文字间隔",
   "Write numbers as digits": "把数字写成阿拉伯数字",
   "Hotwords, one a line; a weight may follow": "热词，每行一个；后面可加权重",
-  "Punctuation is put in by the model of that role; see Models.": "标点由对应角色的模型加入，见“模型”。",
+  "Write punctuation": "加标点",
+  "Recordings and files of this browser use these. Punctuation comes from the model of that role, or from a recogniser that writes it itself; see Models.":
+    "此浏览器的录音和文件使用这些设置。标点由对应角色的模型加入，或由自带标点的识别模型写出，见“模型”。",
   "Kept. A recording that runs already goes on as it is.": "已保存。正在进行的录音不受影响。",
   "This browser keeps no settings; they last until the page is closed.":
     "此浏览器不能保存设置，关闭页面后失效。",

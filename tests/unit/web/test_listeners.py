@@ -18,7 +18,7 @@ from cryptography import x509
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.web.certificates import CertificateKeeper
-from agent.web.listeners import LISTENERS, Listeners, turn_away
+from agent.web.listeners import LISTENERS, Listeners, openable, turn_away
 from agent.web.tls import Pair, device_certificate, make_authority, make_certificate
 
 WAIT_S = 10.0
@@ -93,6 +93,19 @@ async def test_every_listener_serves_with_its_own_transport(served: Served, tmp_
     async with aiohttp.ClientSession() as http:
         assert await greeting(http, plain) == "hello"
         assert await greeting(http, tls, ssl=trust) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("bound", "shown"),
+    [
+        ("http://0.0.0.0:8080/", "http://127.0.0.1:8080/"),
+        ("https://[::]:443/", "https://[::1]:443/"),
+        ("http://192.168.0.7:8080/", "http://192.168.0.7:8080/"),
+        ("http://10.0.0.0:80/", "http://10.0.0.0:80/"),
+    ],
+)
+def test_the_address_that_is_printed_can_be_opened(bound: str, shown: str) -> None:
+    assert openable(bound) == shown
 
 
 async def test_a_taken_port_is_named_with_its_key(served: Served) -> None:
