@@ -57,7 +57,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soxr": ("audio/",),
     "pyaudio": ("audio/microphone.py",),
     "av": ("audio/containers.py",),
-    "aiohttp": ("web/", "app.py", "doctor/remote.py", "ops/hook_webhook.py"),
+    "aiohttp": ("web/", "doctor/remote.py", "ops/hook_webhook.py"),
     "rapidfuzz": ("voice_commands/matcher.py",),
     "torch": (),
     "funasr": (),
