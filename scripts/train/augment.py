@@ -115,10 +115,26 @@ def colour(audio: Audio, rng: Rng, pool: NoisePool) -> Audio:
 
 
 def pad(audio: Audio, rng: Rng) -> Audio:
-    """Silence around: what a pipeline hands over before and after the speech."""
-    before = rng.uniform(0.02, 0.5)
-    after = rng.uniform(0.05, 0.45) if rng.random() < 0.6 else rng.uniform(0.45, 1.3)
+    """Silence around, from none at all to what a pipeline hands over at most.
+
+    A detector may cut right behind a word as well as a second after it.
+    """
+    before = rng.uniform(0.0, 0.05) if rng.random() < 0.25 else rng.uniform(0.05, 0.6)
+    draw = rng.random()
+    if draw < 0.3:
+        after = rng.uniform(0.0, 0.08)
+    else:
+        after = rng.uniform(0.08, 0.45) if draw < 0.7 else rng.uniform(0.45, 1.2)
     return np.pad(audio, (int(before * RATE), int(after * RATE))).astype(np.float32)
+
+
+def crop(audio: Audio, rng: Rng) -> Audio:
+    """Cut close to the speech, as a hasty detector does; the word itself stays."""
+    loud = np.flatnonzero(np.abs(audio) > 0.03 * np.abs(audio).max())
+    if loud.size == 0:
+        return audio
+    first = max(0, loud[0] - int(rng.uniform(0.0, 0.05) * RATE))
+    return audio[first : loud[-1] + int(rng.uniform(0.0, 0.05) * RATE) + 1]
 
 
 def add_noise(
@@ -142,7 +158,9 @@ def set_level(audio: Audio, rng: Rng, low: float = 0.02) -> Audio:
 def speech(audio: Audio, rng: Rng, pool: NoisePool, babble: Audio | None = None) -> Audio:
     """One training version of a clip."""
     if rng.random() < 0.6:
-        audio = change_speed(audio, rng.uniform(0.85, 1.2))
+        audio = change_speed(audio, rng.uniform(0.82, 1.22))
+    if rng.random() < 0.5:
+        audio = crop(audio, rng)
     audio = pad(audio, rng)
     if rng.random() < 0.15:
         return set_level(audio, rng)

@@ -13,13 +13,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from . import asr
+from . import asr, warm
 from .batches import Batches, Normaliser
 from .features import FeatureSet
 from .windows import windowed_loss
 
 WARMUP_STEPS = 100
 PEAK_RATE = {"offline": 7e-4, "online": 6e-4}
+CATCH_UP_STEPS = 250
+"""Steps in which, from published weights, only what those lacked moves."""
 SHORT_UNTIL = 0.2  # Share of the time that only sees utterances of up to four tokens.
 
 
@@ -60,6 +62,9 @@ class Loop:
             self.model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
         )
         self.step = self.seen = 0
+        self.begun = time.monotonic()
+        self.lacking: tuple[str, ...] = ()
+        """Prefixes of parameters that catch up first."""
         self._log: list[tuple[float, ...]] = []
 
     def _set_rate(self, done: float) -> None:
@@ -79,6 +84,10 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=False)
         loss.backward()
         done = _share(self.model, done, self.workers)
+        if self.lacking and self.step < CATCH_UP_STEPS:
+            for name, parameter in self.model.named_parameters():
+                if not name.startswith(self.lacking):
+                    parameter.grad = None
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         if torch.isfinite(norm):
             self.optimiser.step()
@@ -98,20 +107,43 @@ class Loop:
             flush=True,
         )
 
+    def save(self, path: Path) -> None:
+        """Write what a later run goes on from."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seen": self.seen,
+            "spent": time.monotonic() - self.begun,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what `save` wrote."""
+        state = torch.load(path)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seen = state["step"], state["seen"]
+        self.begun = time.monotonic() - state["spent"]
+
+    def _done(self) -> float:
+        return (time.monotonic() - self.begun) / (self.minutes * 60)
+
     def run(self, out: Path, fresh: bool) -> None:
         """Train until the time is over; rank 0 writes `out` (and `.part` on the way)."""
         self.model.train()
-        begin, done = time.monotonic(), 0.0
+        done = self._done()
         while done < 1.0:
             # Short utterances first: the plateau at the start is left sooner.
             short = fresh and done < SHORT_UNTIL
             self.batches.mask_rate = 0.0 if short else 0.3
             for batch in self.batches.epoch(4 if short else None):
-                done = self._update(batch, (time.monotonic() - begin) / (self.minutes * 60))
+                done = self._update(batch, self._done())
                 if self.rank == 0 and self.step % 100 == 0:
                     self._report(done)
                 if self.rank == 0 and self.step % 500 == 0:
-                    torch.save(self.model.state_dict(), out.with_suffix(".part"))
+                    self.save(out.with_suffix(".part"))
                 if done >= 1.0 or (short and done >= SHORT_UNTIL):
                     break
         if self.rank == 0:
@@ -141,8 +173,13 @@ def _worker(
     features = [FeatureSet(path) for path in sets]
     batches = Batches(features, Normaliser(cmvn), seed + rank)
     loop = Loop(kind, batches, minutes, rank, workers)
-    if init is not None:
+    if init is not None and init.is_dir():
+        loop.model.load_state_dict(warm.state(loop.model, init))
+        loop.lacking = warm.MISSING
+    elif init is not None:
         loop.model.load_state_dict(torch.load(init))
+    if out.with_suffix(".part").exists():
+        loop.resume(out.with_suffix(".part"))
     random.seed(seed + rank)
     torch.manual_seed(seed + rank)
     loop.run(out, fresh=init is None)
@@ -160,7 +197,10 @@ def train(
     init: Path | None = None,
     workers: int = 1,
 ) -> None:
-    """Train `kind` on stored feature sets with one or more processes of one thread each."""
+    """Train `kind` on stored feature sets with one or more processes of one thread each.
+
+    `init`: weights of a training before (.pt), or a published folder; None starts at random.
+    """
     Normaliser(cmvn, [FeatureSet(path) for path in sets])
     with tempfile.TemporaryDirectory() as folder:
         arguments = (workers, f"{folder}/meeting", kind, sets, cmvn, out, minutes, seed, init)

@@ -158,6 +158,28 @@ def sample_en(rng: random.Random) -> tuple[str, str]:
     return "words", " ".join(rng.choice(ENGLISH_WORDS) for _ in range(rng.randint(1, 4)))
 
 
+def sample_more_zh(rng: random.Random) -> tuple[str, str]:
+    """Draw for training: like `sample_zh`, with more free combinations and longer utterances."""
+    draw = rng.random()
+    if draw < 0.10:
+        return "words", "".join(rng.choice(WORDS_ZH) for _ in range(rng.randint(1, 4)))
+    if draw < 0.16:
+        parts = [rng.choice(COMMANDS_ZH), _fill(rng.choice(SLOTS_ZH), rng)]
+        rng.shuffle(parts)
+        return "pair", "".join(parts)
+    return sample_zh(rng)
+
+
+def sample_more_en(rng: random.Random) -> tuple[str, str]:
+    """Draw for training: like `sample_en`, with more free combinations and longer utterances."""
+    draw = rng.random()
+    if draw < 0.28:
+        return "words", " ".join(rng.choice(ENGLISH_WORDS) for _ in range(rng.randint(1, 5)))
+    if draw < 0.33:
+        return "pair", f"{rng.choice(COMMANDS_EN)} {rng.choice(COMMANDS_EN)}"
+    return sample_en(rng)
+
+
 def _sample_foreign_zh(rng: random.Random) -> str:
     return " ".join(
         f"{rng.choice(FOREIGN_PINYIN)}{rng.randint(1, 4)}" for _ in range(rng.randint(3, 12))
