@@ -119,6 +119,7 @@ class Run:
     def clips_stage(self) -> None:
         """Write the test clips."""
         clipset.write_clips(self.corpus_folder, self.models, self.clips)
+        clipset.write_foreign(self.models, self.clips.parent / "foreign", self.seed)
 
 
 def _minutes(text: str) -> tuple[str, float]:

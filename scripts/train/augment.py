@@ -173,15 +173,42 @@ def speech(audio: Audio, rng: Rng, pool: NoisePool, babble: Audio | None = None)
     return set_level(audio, rng)
 
 
+def tune(rng: Rng, length: int) -> Audio:
+    """Something like music: notes with overtones that decay, sometimes over a beat of noise."""
+    audio = np.zeros(length, np.float32)
+    root = rng.uniform(110, 440)
+    scale = np.array([0, 2, 4, 5, 7, 9, 11, 12])
+    start, step = 0, int(rng.uniform(0.12, 0.6) * RATE)
+    decay = rng.uniform(2, 9)
+    overtones = rng.uniform(0.2, 1.0, 8) / np.arange(1, 9)
+    while start < length:
+        size = min(length - start, int(step * rng.uniform(1.0, 3.0)))
+        times = np.arange(size) / RATE
+        for note in rng.choice(scale, rng.integers(1, 4), replace=False):
+            frequency = root * 2 ** (note / 12)
+            for number, strength in enumerate(overtones, 1):
+                if frequency * number < RATE / 2:
+                    phase = 2 * np.pi * frequency * number * times
+                    wave = strength * np.sin(phase + rng.uniform(0, 6)) * np.exp(-decay * times)
+                    audio[start : start + size] += wave.astype(np.float32)
+        if rng.random() < 0.4:
+            beat = rng.standard_normal(size) * np.exp(-30 * times) * rng.uniform(0.2, 1.5)
+            audio[start : start + size] += beat.astype(np.float32)
+        start += step
+    return audio / (audio.std() + 1e-9)
+
+
 def nothing(rng: Rng, pool: NoisePool, seconds: float | None = None) -> Audio:
-    """Audio without speech: silence, noise at any level, clicks, tones."""
+    """Audio without speech: silence, noise at any level, music, clicks, tones."""
     length = int((rng.uniform(0.4, 4.0) if seconds is None else seconds) * RATE)
     level = 10 ** (rng.uniform(-95, -8) / 20)
     draw = rng.random()
     if draw < 0.08:
         return np.zeros(length, np.float32)
-    if draw < 0.35:
+    if draw < 0.22:
         audio = rng.standard_normal(length).astype(np.float32)
+    elif draw < 0.34:
+        audio = tune(rng, length)
     elif draw < 0.9:
         audio = pool.draw(rng, length)
     elif draw < 0.95:

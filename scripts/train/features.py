@@ -18,7 +18,7 @@ from .vocabulary import TOKEN_ID
 
 MEL = 80
 LFR_M, LFR_N = 7, 6
-COPIES = {"human-train": 5} | {f"train-{part}": 2 for part in range(PARTS)}
+COPIES = {f"train-{part}": 2 for part in range(PARTS)} | {"human-train": 3}
 NOTHING = 4000
 JOINED = 0.12
 """Share of the training utterances that have a second one behind a pause."""
@@ -158,9 +158,9 @@ def build(corpus: Path, folder: Path, data: Path | None, seed: int, processes: i
     _shared["pool"] = augment.NoisePool(data)
     jobs = [(index, seed + 1) for index in range(NOTHING)]
     _store(folder / "train-nothing", _nothing_job, jobs, processes)
-    for name, copies in COPIES.items():
-        if (corpus / f"{name}.jsonl").exists():
-            _shared["clips"] = clips = ClipSet(corpus / name)
-            for copy in range(copies):
+    for copy in range(max(COPIES.values())):
+        for name in (name for name, copies in COPIES.items() if copy < copies):
+            if (corpus / f"{name}.jsonl").exists():
+                _shared["clips"] = clips = ClipSet(corpus / name)
                 jobs = [(index, seed + 10 + copy) for index in range(len(clips))]
                 _store(folder / f"train-{name}-{copy}", _train_job, jobs, processes)

@@ -20,7 +20,7 @@ DSPSPEECH_OUT = {"spk26", "spk27", "spk28"}
 _STRINGS_PER_SPEAKER = 700
 _TEST_STRINGS = 60
 _PAIRS = 1500
-_NONSENSE = 3000
+_NONSENSE = 1500
 
 
 def rows(folder: Path) -> Iterator[tuple[Path, str, str, str]]:

@@ -58,6 +58,9 @@ def state(model: torch.nn.Module, folder: Path) -> dict[str, torch.Tensor]:
         values |= _parameters(path)
     fresh = dict(model.state_dict())
     for name, old in fresh.items():
+        short = name.split(".", 1)[1]
+        if name not in values and short in values:
+            values[name] = values[short]
         if name in values and values[name].shape == tuple(old.shape):
             fresh[name] = torch.from_numpy(np.array(values[name], np.float32))
         elif not name.startswith(MISSING):
