@@ -11,11 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from train import augment, vocabulary
-from train.clips import RATE
-from train.evaluate import edit_distance
-
 from agent.types import Int16, ModelSet, RecognitionMode
+from scripts.train import augment, vocabulary
+from scripts.train.clips import RATE
+from scripts.train.evaluate import edit_distance
 
 from . import pipeline, sets
 from .sets import Item

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from train.clips import RATE
 
 from agent.engine.base import EngineSettings
 from agent.engine.families import load_model
@@ -23,6 +22,7 @@ from agent.types import (
     StreamOptions,
     Transcript,
 )
+from scripts.train.clips import RATE
 
 BLOCK = RATE // 10
 FRAME_MS = 10

@@ -10,10 +10,10 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from train import augment, corpus, human, vocabulary
-from train.clips import RATE, Audio, ClipSet, read_audio
 
 from agent.types import Int16
+from scripts.train import augment, corpus, human, vocabulary
+from scripts.train.clips import RATE, Audio, ClipSet, read_audio
 
 LEAD, TRAIL = 0.4, 0.6
 """Seconds of silence around a synthetic clip, as scripts/train/heldout has them."""

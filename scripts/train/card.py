@@ -25,7 +25,7 @@ _SOURCES = """
 |---|---|---|
 | espeak-ng (own synthesis of our own text) | most of the speech | GPL-3.0 (the programme) |
 | flite voices kal16, awb, rms (own synthesis) | English speech | BSD-like |
-| word lists of jieba (MIT) and wamerican (public domain), read by espeak-ng and flite | speech that must give no text | see left |
+| word lists of jieba and wamerican, spoken likewise | what must give no text | MIT, public domain |
 | Free Spoken Digit Dataset (FSDD), Z. Jackson and contributors | human digits | CC BY-SA 4.0 |
 | DSPSpeech-20 | human words | MIT |
 | ESC-10 (from ESC-50, K. J. Piczak) | noise | CC BY or CC0 per clip |

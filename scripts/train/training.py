@@ -19,9 +19,10 @@ from .features import FeatureSet
 from .windows import windowed_loss
 
 WARMUP_STEPS = 100
-PEAK_RATE = {"offline": 7e-4, "online": 6e-4}
-CATCH_UP_STEPS = 250
-"""Steps in which, from published weights, only what those lacked moves."""
+PEAK_RATE = {"offline": 6e-4, "online": 5e-4}
+SAVE_S = 90.0
+HOLD_UNTIL = 0.65
+"""Share of the time after which the rate falls: a shared machine may be slow for long."""
 SHORT_UNTIL = 0.2  # Share of the time that only sees utterances of up to four tokens.
 
 
@@ -63,12 +64,12 @@ class Loop:
         )
         self.step = self.seen = 0
         self.begun = time.monotonic()
-        self.lacking: tuple[str, ...] = ()
-        """Prefixes of parameters that catch up first."""
+        self.saved = self.begun
         self._log: list[tuple[float, ...]] = []
 
     def _set_rate(self, done: float) -> None:
-        cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        falling = min(1.0, max(0.0, done - HOLD_UNTIL) / (1 - HOLD_UNTIL))
+        cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * falling))
         rate = PEAK_RATE[self.kind] * math.sqrt(self.workers)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * min(1.0, self.step / WARMUP_STEPS) * cosine
@@ -84,17 +85,14 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=False)
         loss.backward()
         done = _share(self.model, done, self.workers)
-        if self.lacking and self.step < CATCH_UP_STEPS:
-            for name, parameter in self.model.named_parameters():
-                if not name.startswith(self.lacking):
-                    parameter.grad = None
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         if torch.isfinite(norm):
             self.optimiser.step()
         else:
             print(f"{self.kind}: step {self.step}: not finite, skipped", flush=True)
         self.step, self.seen = self.step + 1, self.seen + len(batch) * self.workers
-        values = (stats["loss_pre"], stats["acc"], stats["loss_ctc"])
+        ctc = stats.get("loss_ctc")
+        values = (stats["loss_pre"], stats["acc"], math.nan if ctc is None else ctc)
         self._log.append((float(loss.detach()), *map(float, values)))
         return done
 
@@ -142,7 +140,8 @@ class Loop:
                 done = self._update(batch, self._done())
                 if self.rank == 0 and self.step % 100 == 0:
                     self._report(done)
-                if self.rank == 0 and self.step % 500 == 0:
+                if self.rank == 0 and time.monotonic() - self.saved > SAVE_S:
+                    self.saved = time.monotonic()
                     self.save(out.with_suffix(".part"))
                 if done >= 1.0 or (short and done >= SHORT_UNTIL):
                     break
@@ -175,7 +174,7 @@ def _worker(
     loop = Loop(kind, batches, minutes, rank, workers)
     if init is not None and init.is_dir():
         loop.model.load_state_dict(warm.state(loop.model, init))
-        loop.lacking = warm.MISSING
+        loop.model.ctc_weight = loop.model.sampling_ratio = 0.0
     elif init is not None:
         loop.model.load_state_dict(torch.load(init))
     if out.with_suffix(".part").exists():

@@ -1,7 +1,7 @@
 """Weights of a published int8 folder as a start for training: what the graphs keep, dequantised.
 
-The head of CTC and the embedding that only training uses are not in the graphs: they start at
-random, and `training.Loop` lets them catch up before the rest moves.
+The head of CTC and the embedding that the sampler uses are not in the graphs. Weights that read
+speech already need neither: `training` then leaves both out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from onnx import numpy_helper
 
 from .vad_data import read_mvn
 
-MISSING = ("ctc.", "decoder.embed.")
-"""Parameters that no graph has."""
+_MISSING = ("ctc.", "decoder.embed.")
 
 
 def _module(node: str) -> str:
@@ -63,7 +62,7 @@ def state(model: torch.nn.Module, folder: Path) -> dict[str, torch.Tensor]:
             values[name] = values[short]
         if name in values and values[name].shape == tuple(old.shape):
             fresh[name] = torch.from_numpy(np.array(values[name], np.float32))
-        elif not name.startswith(MISSING):
+        elif not name.startswith(_MISSING):
             shape = values[name].shape if name in values else "nothing"
             raise ValueError(f"{folder}: {name} {tuple(old.shape)} has {shape}")
     return fresh
