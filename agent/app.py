@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import gc
 import logging
-import os
-import resource
-import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-from aiohttp import web
-
-from agent.assembly import engine_settings, model_store, session_settings, stream_limits
-from agent.audio.media import MediaReader
+from agent.assembly import (
+    command_matcher,
+    engine_settings,
+    model_store,
+    session_settings,
+    stream_limits,
+)
 from agent.config import Config
-from agent.errors import AgentError, StoreBusy
+from agent.errors import AgentError
 from agent.live_config import LiveConfig
+from agent.model_start import Rehearsal, StoreHold
 from agent.ops.canary import Canary
+from agent.ops.command_hook import CommandHook
 from agent.ops.logs import set_up_logging
 from agent.ops.metrics import Metrics
-from agent.ops.reload import ReadConfig, Reloader
 from agent.ops.signs import AgentSigns
 from agent.ops.status import AgentStatus
-from agent.ops.supervisor import Supervisor
-from agent.ops.systemd import Notifier, inherited_sockets, watchdog_period_s
+from agent.pipeline.command_watch import CommandWatch
 from agent.pipeline.history import History
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane, usable_cores
@@ -40,88 +37,15 @@ from agent.pipeline.model_keeper import ModelKeeper, Serving
 from agent.pipeline.resume import StreamRegistry
 from agent.pipeline.service import TranscriptionService
 from agent.protocols.events import describe
-from agent.store.lock import StoreLock
-from agent.store.model_set import LoadedModels
-from agent.types import SAMPLE_RATE, Int16, ModelSet
-from agent.web.access import Access, open_access
-from agent.web.application import build_application
-from agent.web.certificates import CertificateKeeper
 from agent.web.context import WebContext
-from agent.web.doorkeeper import make_runner
-from agent.web.listeners import open_listeners, open_local_socket
-from agent.web.sign_in import watch_token
+from agent.web.front import Front
 
 _log = logging.getLogger(__name__)
 
 LANE_STOP_S = 5.0
 """Time that a lane gets for the job at work when the daemon stops."""
-STORE_WAIT_S = 30.0
-"""Time that the start waits for a command that is changing the model store."""
-STORE_RETRY_S = 0.5
 LOOK_S = 10.0
 """How often the token's and the certificate's files are looked at."""
-CANARY_MS = 3000
-"""Longest part of a golden clip that the canary decodes."""
-
-
-def run(config: Config, read: ReadConfig, *, tell_token: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. SIGHUP reads the configuration again by
-    `read`. Raises ConfigError when a port is taken.
-
-    `tell_token`: print the addresses for other machines with the token, for a person to open.
-    """
-    set_up_logging(config.logging)
-    # A watchdog's SIGABRT leaves the place of every thread in the log.
-    faulthandler.enable()
-    _take_all_files()
-    return asyncio.run(_serve(LiveConfig(config), read, tell_token))
-
-
-async def _serve(live: LiveConfig, read: ReadConfig, tell_token: bool) -> int:
-    notifier = Notifier.from_environment(os.environ)
-    agent = Agent(live, inherited_sockets(os.environ, os.getpid()))
-    supervisor = Supervisor(notifier, watchdog_period_s(os.environ, os.getpid()), agent.signs())
-    reloader = Reloader(live, read, agent.apply, notifier, lambda: supervisor.is_ready)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    had_terminal = _has_terminal()
-
-    def hang_up() -> None:
-        if had_terminal and not _has_terminal():
-            stop.set()  # its window was closed
-        else:
-            agent.spawn("reload", _reload(reloader))
-
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    try:
-        agent.spawn("supervisor", supervisor.run())
-        for address in await agent.start():
-            _log.info("open %s", address)
-            print(f"funasr-agent: open {address}", flush=True)
-        for address in agent.addresses_with_token() if tell_token else ():
-            print(f"funasr-agent: from other machines open {address}", flush=True)
-        await stop.wait()
-        _log.info("stopping: finals of open streams are flushed")
-    finally:
-        notifier.stopping()
-        notifier.status("Stopping: open streams get their finals")
-        await agent.stop()
-        notifier.close()
-    return 0
-
-
-async def _reload(reloader: Reloader) -> None:
-    await reloader.reload()
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 class Agent:
@@ -144,6 +68,10 @@ class Agent:
         )
         self._offline = Lane("offline", inference.queue, nice=inference.offline_nice)
         self.history = History(config.state_dir / "transcripts.db", config.history)
+        self.hook = CommandHook(
+            config.command_hook, config.state_dir, describe, self.metrics.command_hook
+        )
+        self.commands = CommandWatch(command_matcher(config), self.metrics.command, self.hook.fire)
         self.service = TranscriptionService(
             self._online,
             self._offline,
@@ -153,25 +81,33 @@ class Agent:
             describe,
             self.metrics,
             history=self.history,
+            commands=self.commands,
         )
         self.streams = StreamRegistry(self.service, stream.resume_s, stream.resume_events)
         self._canary = Canary(self._online, self._offline, config.health.canary_s)
+        rehearsal = Rehearsal(
+            self._canary, self._offline, lambda: live.current.recognition.max_segment_ms / 1000
+        )
+        self._hold = StoreHold(config.state_dir)
         store = model_store(config, beside_streams=True)
         self.keeper = ModelKeeper(
-            store, self.service, self._sing, self._models_changed, self._hold_store
+            store, self.service, rehearsal.sing, self._models_changed, self._hold.take
         )
         self.microphone = Microphone(
             config.microphone, self.service, self.hub, config.state_dir / "microphone.json"
         )
         self.status = AgentStatus(
-            live, self.service, self._canary, self.metrics, store, self.microphone, self.history
+            live,
+            self.service,
+            self._canary,
+            self.metrics,
+            store,
+            self.microphone,
+            self.history,
+            self.hook,
         )
-        self._held = ExitStack()
-        self._holds_store = False
-        self._access: Access | None = None
-        self._certificates: CertificateKeeper | None = None
-        self._runner: web.AppRunner | None = None
-        self._socket: Path | None = None
+        self._front: Front | None = None
+        self._opened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None
 
@@ -191,46 +127,36 @@ class Agent:
             microphone=self.microphone,
             history=self.history,
         )
-        config = self._live.current
-        self._access = open_access(config)
-        if any(listener.tls for listener in config.listen):
-            self._certificates = CertificateKeeper(config)
-            await asyncio.to_thread(self._certificates.load)
-        app = build_application(context, self._access, self._certificates)
-        self._runner = make_runner(app, config.stream.max_sessions)
-        await self._runner.setup()
-        addresses = await open_listeners(self._runner, config, self._sockets, self._certificates)
-        self._access.serves(addresses)
-        self._socket = await open_local_socket(self._runner, self._live.current)
+        self._front = Front(context, self._sockets)
+        addresses = await self._front.open()
+        self._opened.set()
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self.spawn("models", self._load_and_watch())
         self.spawn("health", self._tell_health())
         self._listening = self.spawn("microphone", self.microphone.run())
-        self.spawn("token", watch_token(app, LOOK_S))
-        if self._certificates is not None:
-            self.spawn("certificate", self._certificates.watch(LOOK_S))
+        self.spawn("token", self._front.watch_token(LOOK_S))
+        self.spawn("certificate", self._front.watch_certificate(LOOK_S))
         return addresses
 
     def addresses_with_token(self) -> list[str]:
         """Where other machines open the page, signed in by the address; for its owner's eyes."""
-        return self._access.invitations() if self._access is not None else []
+        return self._front.invitations() if self._front is not None else []
 
     async def stop(self) -> None:
         """Flush finals, close the sockets, end the lanes."""
-        if self._socket is not None:
-            # While it is still ours: later it could be that of the next agent.
-            with suppress(OSError):
-                self._socket.unlink()
+        if self._front is not None:
+            self._front.leave()
         self.keeper.store.abort()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
             await self.microphone.stop(self._live.current.shutdown.timeout_s)
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._front is not None:
+            await self._front.close()
         await self.service.stop(self._live.current.shutdown.timeout_s)
         await self.streams.stop()
+        await self.hook.close(self._live.current.shutdown.timeout_s)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -238,22 +164,39 @@ class Agent:
         for lane in (self._online, self._offline):
             await lane.close(LANE_STOP_S)
         await self.history.close()
-        self._held.close()
+        self._hold.release()
 
     def signs(self) -> AgentSigns:
         """What a supervisor looks at."""
         return AgentSigns(self.status, self.service, self.keeper, self._live, self.microphone.alive)
 
-    def apply(self, config: Config) -> None:
+    async def apply(self, config: Config) -> None:
         """Hand the live keys of a configuration to the parts that hold them; open streams keep
-        what they have. Raises ModelError, with nothing changed, for settings that the VAD in use
-        can't take."""
-        self.keeper.tune_vad(engine_settings(config)["vad"].vad)
+        what they have. Raises AgentError, with nothing changed, for what a part can't take: a
+        port, a certificate, settings of the VAD."""
+        matcher = command_matcher(config)
+        change = None
+        if self._front is not None:
+            await self._opened.wait()
+            change = await self._front.prepare(config)
+        vad, before_vad = (_vad_settings(which) for which in (config, self._live.current))
+        try:
+            if vad != before_vad:  # a session of the microphone ends where its models do
+                self.keeper.tune_vad(vad)
+        except AgentError:
+            if change is not None:
+                await change.abort()
+            raise
+        if change is not None:
+            change.commit()
         before = self.service.settings
         settings = replace(before, pre_roll_ms=config.recognition.pre_roll_ms)
         self.service.limit(stream_limits(config), settings)
         self.streams.keep(config.stream.resume_s, config.stream.resume_events)
         self._canary.period_s = config.health.canary_s
+        self.commands.use(matcher)
+        self.hook.configure(config.command_hook)
+        await self.microphone.use(config.microphone)
         set_up_logging(config.logging)
 
     def spawn(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -264,40 +207,15 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _hold_store(self) -> None:
-        """Keep other processes from changing the store. Raises StoreBusy, AgentError."""
-        if not self._holds_store:
-            self._held.enter_context(StoreLock(self._live.current.state_dir))
-            self._holds_store = True
-
-    async def _await_store(self) -> None:
-        """Let a command finish its change; without the lock the agent serves all the same."""
-        deadline = time.monotonic() + STORE_WAIT_S
-        while True:
-            try:
-                return await asyncio.to_thread(self._hold_store)
-            except StoreBusy as error:
-                if time.monotonic() > deadline:
-                    _log.warning("models are loaded beside a change: %s", error.message)
-                    return None
-                await asyncio.sleep(STORE_RETRY_S)
-            except AgentError as error:
-                _log.warning("models can't be changed: %s", error.message)
-                return None
-
     async def _load_and_watch(self) -> None:
         """Load the models off the loop, prove them, then keep the canary going."""
-        await self._await_store()
+        await self._hold.wait()
         await self.keeper.load()
         # What lives as long as the process is taken out of the collector's sight: it then looks
         # at what streams leave behind more often, and memory stays level.
         gc.collect()
         gc.freeze()
         await self._canary.keep_singing(lambda: self.service.models)
-
-    async def _sing(self, models: ModelSet, loaded: LoadedModels) -> None:
-        clip = await asyncio.to_thread(_canary_clip, loaded)
-        await self._canary.prove(models, clip)
 
     def _models_changed(self, serving: Serving) -> None:
         self.status.serves(serving)
@@ -318,27 +236,10 @@ class Agent:
             await asyncio.sleep(1.0)
 
 
-def _take_all_files() -> None:
-    """As many open files as the system allows: every connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _vad_settings(config: Config) -> Mapping[str, Any]:
+    return engine_settings(config)["vad"].vad
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("the task %s ended by a failure", task.get_name(), exc_info=error)
-
-
-def _canary_clip(loaded: LoadedModels) -> Int16:
-    """Golden audio of a recogniser in use, shape [n]; a second of silence where none has one."""
-    for role in ("asr_offline", "asr_online"):
-        entry = loaded.roles.get(role)
-        if entry is None or entry.found is None or entry.found.manifest.golden is None:
-            continue
-        path = entry.found.folder / entry.found.manifest.golden.audio
-        with suppress(AgentError, OSError):
-            blocks = list(MediaReader(path).blocks())
-            return np.concatenate(blocks)[: CANARY_MS * SAMPLE_RATE // 1000]
-    return np.zeros(SAMPLE_RATE, np.int16)

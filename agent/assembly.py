@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from agent.config import Config
-from agent.engine.base import EngineSettings
+from agent.engine.base import EngineSettings, GpuSettings
 from agent.engine.itn import InverseNormalizer
 from agent.engine.session import SessionSettings
 from agent.errors import ConfigError, ConfigProblem, ModelError
 from agent.pipeline.admission import LoadLimits
 from agent.pipeline.service import Limits
+from agent.store.box_memory import read_memory
 from agent.store.roles import Role
 from agent.store.store import ModelStore, StoreSettings
 from agent.store.trial import TrialRunner
+from agent.voice_commands.matcher import CommandMatcher
+
+_STEP_MB = 256
 
 
 def store_settings(config: Config) -> StoreSettings:
@@ -62,9 +67,9 @@ def engine_settings(config: Config) -> dict[Role, EngineSettings]:
         "max_single_segment_time": recognition.max_segment_ms,
         **recognition.vad.model_dump(exclude_none=True),
     }
-    low = inference.memory == "low"
-    online = EngineSettings(threads=inference.online_threads, low_memory=low)
-    offline = EngineSettings(threads=inference.offline_threads, low_memory=low)
+    low, gpu = inference.memory == "low", gpu_settings(config)
+    online = EngineSettings(threads=inference.online_threads, low_memory=low, gpu=gpu)
+    offline = EngineSettings(threads=inference.offline_threads, low_memory=low, gpu=gpu)
     return {
         "vad": replace(online, vad=vad),
         "asr_online": online,
@@ -73,11 +78,28 @@ def engine_settings(config: Config) -> dict[Role, EngineSettings]:
     }
 
 
+def gpu_settings(config: Config, root: Path = Path("/")) -> GpuSettings:
+    """How the GPU is used. Where it shares the box's memory a graph gets half of it at most: there
+    the kernel ends programs when the GPU has taken all."""
+    inference = config.inference
+    limit = inference.gpu_memory_mb
+    memory = read_memory(root)
+    if not limit and memory is not None and memory.shared:
+        # Whole steps: the kernel's own share differs by a few MB from start to start.
+        limit = memory.total_mb // 2 // _STEP_MB * _STEP_MB
+    return GpuSettings(inference.gpu_device, limit)
+
+
 def stream_limits(config: Config) -> Limits:
     """Bounds of the live streams."""
     stream = config.stream
     load = LoadLimits(stream.max_load, stream.late_ms, stream.final_late_ms, stream.degrade)
     return Limits(stream.max_sessions, stream.buffer_ms, load)
+
+
+def command_matcher(config: Config) -> CommandMatcher:
+    """The spoken commands, ready to be found in texts."""
+    return CommandMatcher(config.commands)
 
 
 def session_settings(config: Config) -> SessionSettings:

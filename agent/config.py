@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from agent.config_commands import MOST_COMMANDS, Command, CommandHook
+from agent.config_section import Section
 from agent.networks import Networks
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """The checkout, or the folder that the package is installed in."""
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values can't be changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Listener(Section):
@@ -104,6 +100,14 @@ class Inference(Section):
     )
     memory: Literal["normal", "low"] = Field(
         "normal", description="low: only the weights are kept between runs, a few per cent slower"
+    )
+    gpu_device: int = Field(0, ge=0, le=63, description="which GPU, as CUDA counts them")
+    gpu_memory_mb: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="most that each graph may take on the GPU; 0: half of a memory that the CPU "
+        "shares, else no limit",
     )
     queue: int = Field(64, ge=1, description="jobs that may wait for a lane")
     job_limit_s: float = Field(
@@ -215,7 +219,10 @@ class Stream(Section):
 class Microphone(Section):
     """The box's own microphone."""
 
-    enabled: bool = Field(False, description="whether the box listens itself")
+    enabled: bool = Field(
+        False, description="whether the box listens itself, until it is set on the page or by REST"
+    )
+    switch: bool = Field(True, description="whether page and REST may turn it on and off")
     device: str = Field(
         "", description="part or pattern of a name, or an id; empty: the system's default"
     )
@@ -327,6 +334,10 @@ class Config(Section):
     recognition: Recognition = Field(Recognition(), description="how speech is cut and read")
     stream: Stream = Field(Stream(), description="live WebSocket streams")
     microphone: Microphone = Field(Microphone(), description="the box's own microphone")
+    commands: list[Command] = Field(
+        [], max_length=MOST_COMMANDS, description="phrases that are commands"
+    )
+    command_hook: CommandHook = Field(CommandHook(), description="what commands set off")
     uploads: Uploads = Field(Uploads(), description="files sent to the API")
     history: History = Field(History(), description="finals kept on the disk")
     events: Events = Field(Events(), description="the event socket")

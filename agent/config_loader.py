@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from agent.config import Config, Listener
+from agent.config_commands import Command
+from agent.config_lines import line_of
 from agent.errors import ConfigError, ConfigProblem
+from agent.voice_commands.check import command_problems
 
 ENV_PREFIX = "FUNASR_AGENT__"
 SYSTEM_CONFIG = Path("/etc/funasr-agent/config.yaml")
@@ -58,10 +62,10 @@ def load_config(
         config = Config.model_validate(tree)
     except ValidationError as error:
         problems.extend(_problem(e, origin) for e in error.errors())
-        raise ConfigError(problems) from None
+        raise ConfigError(_with_lines(problems, file)) from None
     problems.extend(_contradictions(config, origin))
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_with_lines(problems, file))
     return config
 
 
@@ -166,6 +170,21 @@ def _problem(error: Any, origin: dict[str, str]) -> ConfigProblem:
     return ConfigProblem(path or "config", message, _source_of(path, origin))
 
 
+def _with_lines(problems: list[ConfigProblem], file: Path | None) -> list[ConfigProblem]:
+    """Lists of commands grow long: what is wrong in them is told with its line."""
+    told = []
+    for problem in problems:
+        in_file = file is not None and problem.source == str(file)
+        line = line_of(file, problem.key) if file and in_file and _is_listed(problem) else None
+        where = f"{problem.source}, line {line}" if line else problem.source
+        told.append(replace(problem, source=where))
+    return told
+
+
+def _is_listed(problem: ConfigProblem) -> bool:
+    return problem.key.startswith("commands.")
+
+
 def _source_of(path: str, origin: dict[str, str]) -> str:
     while path:
         if path in origin:
@@ -186,8 +205,8 @@ def _names_beside(location: tuple[Any, ...]) -> list[str]:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
-        elif part == "listen":
-            model = Listener
+        elif part in ("listen", "commands"):
+            model = Listener if part == "listen" else Command
     return list(model.model_fields)
 
 
@@ -209,4 +228,6 @@ def _contradictions(config: Config, origin: dict[str, str]) -> list[ConfigProble
         problems.append(
             ConfigProblem("models", "asr_online and asr_offline are both empty: nothing to read")
         )
+    for key, message in command_problems(config.commands):
+        problems.append(ConfigProblem(key, message, _source_of(key, origin)))
     return problems

@@ -7,20 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.config import Config
+from agent.config_section import Section
 
 LIVE = (
+    "auth",
+    "command_hook",
+    "commands",
+    "funasr",
     "health",
     "inference.job_limit_s",
+    "listen",
     "logging",
+    "microphone",
     "models.mirror",
     "recognition",
     "shutdown",
     "stream",
+    "tls",
     "uploads.max_duration_s",
     "uploads.max_mb",
 )
-"""Keys and sections that a reload changes, for sessions that are opened from then on. Any other
-key takes a restart."""
+"""Keys and sections that a reload changes. Any other key needs a restart."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class LiveConfig:
     def plan(self, new: Config) -> ConfigChange:
         """What taking `new` would change; changes nothing."""
         tree = self._current.model_dump()
-        before, after = dict(_leaves(tree)), dict(_leaves(new.model_dump()))
+        before, after = dict(_leaves(self._current)), dict(_leaves(new))
         changed = [key for key in after if after[key] != before[key]]
         live = tuple(key for key in changed if _is_live(key))
         for key in live:
@@ -82,9 +89,10 @@ def _is_live(key: str) -> bool:
     return any(key == live or key.startswith(live + ".") for live in LIVE)
 
 
-def _leaves(tree: dict[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
+def _leaves(section: Section, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its value; lists and mappings are values."""
+    for name, value in section:
+        if isinstance(value, Section):
             yield from _leaves(value, f"{at}{name}.")
         else:
             yield f"{at}{name}", value

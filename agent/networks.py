@@ -22,6 +22,8 @@ PRIVATE: tuple[Network, ...] = tuple(
     )
 )
 """Private and link-local networks."""
+LOCAL = (*PRIVATE, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+"""The same, and this machine."""
 
 
 def parse_networks(value: Any) -> Any:

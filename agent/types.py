@@ -6,7 +6,7 @@ the stream; milliseconds are derived from it (16 samples each).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
@@ -69,8 +69,11 @@ class StreamOptions:
     hotwords: tuple[tuple[str, int], ...] = ()
     """Pairs of phrase and weight."""
     itn: bool = True
+    """Numbers, dates and money as they are written."""
     language: str = "auto"
     wav_name: str = ""
+    punctuation: bool = True
+    """Marks in finals, where a model puts them."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,19 @@ class SpeechSegment:
 
 
 @dataclass(frozen=True)
+class SpokenCommand:
+    """A configured command that a text was found to be."""
+
+    name: str
+    slots: Mapping[str, str | int]
+    """Slot -> what was said there: a value of its list, a number, or digits as a text."""
+    phrase: str
+    """The phrase as it is configured."""
+    edits: int
+    """Characters by which the text differs from it."""
+
+
+@dataclass(frozen=True)
 class Transcript:
     """Text of one segment. A final replaces every partial of the same segment."""
 
@@ -129,6 +145,21 @@ class Transcript:
     event: str = ""
     spoken: str = ""
     """The text before its numbers were rewritten, which `tokens` spell; empty when it is `text`."""
+    command: SpokenCommand | None = None
+    """The command that a final is."""
+
+
+@dataclass(frozen=True)
+class CommandHeard:
+    """A final was one of the configured commands; follows that final."""
+
+    session_id: str
+    segment_id: int
+    start_ms: int
+    end_ms: int
+    text: str
+    """As it was read."""
+    command: SpokenCommand
 
 
 @dataclass(frozen=True)
@@ -175,7 +206,15 @@ class StreamFinished:
     duration_ms: int
 
 
-StreamEvent = Transcript | VoiceStarted | VoiceStopped | AudioGap | StreamError | StreamFinished
+StreamEvent = (
+    Transcript
+    | CommandHeard
+    | VoiceStarted
+    | VoiceStopped
+    | AudioGap
+    | StreamError
+    | StreamFinished
+)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ its own way:
             ended
     funasr  FunASR's WebSocket protocol: partial k of a stream needs (k + 1) hops of audio. A
             server that begins its hops anew where speech starts or ends can't be placed so:
-            measure it with --calibrate, which first runs every place of the recording with little
-            load and takes the chunk before each arrival there for what the partial needs
+            measure it with --calibrate N, which first runs every place of the recording, N at
+            once (as few as it takes easily), and takes the chunk before each arrival there for
+            what the partial needs
     sherpa  sherpa-onnx's streaming server, with --lookahead-ms for what it needs beyond a hop
 
 `in time` is said of a run in which every stream ended without an error and 99 of 100 partials came
@@ -249,16 +250,19 @@ def _cut(audio: np.ndarray, place: int, seconds: float) -> np.ndarray:
     return np.take(audio, np.arange(begin, begin + int(seconds * RATE)), mode="wrap")
 
 
-async def calibrate(plan: Plan, audio: np.ndarray) -> dict[int, list[float]]:
-    """Place -> when the audio of each partial has been sent, seen with one stream a place."""
-    few = replace(plan, streams=PLACES, in_phase=False)
-    first = time.monotonic() + LEAD_S
-    found = await asyncio.gather(
-        *(
-            one_stream(few, place, _cut(audio, place, plan.seconds), first + start)
-            for place, start in enumerate(few.starts)
+async def calibrate(plan: Plan, audio: np.ndarray, at_once: int) -> dict[int, list[float]]:
+    """Place -> when the audio of each partial has been sent, seen with `at_once` streams."""
+    few = replace(plan, streams=at_once, in_phase=False)
+    found: list[Outcome] = []
+    for begin in range(0, PLACES, at_once):
+        first = time.monotonic() + LEAD_S
+        places = range(begin, min(begin + at_once, PLACES))
+        found += await asyncio.gather(
+            *(
+                one_stream(few, place, _cut(audio, place, plan.seconds), first + start)
+                for place, start in zip(places, few.starts, strict=False)
+            )
         )
-    )
     return {
         outcome.place: [math.floor(at / plan.chunk_s) * plan.chunk_s for at, _ in outcome.partials]
         for outcome in found
@@ -285,6 +289,7 @@ async def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     if rate != RATE or samples.ndim != 1:
         raise SystemExit(f"{args.audio}: give one channel of {RATE} Hz")
     rows = []
+    due: dict[int, list[float]] | None = None
     for count in args.streams:
         plan = Plan(
             args.url,
@@ -300,7 +305,8 @@ async def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
         )
         if plan.starts[-1] > plan.seconds / 2:
             raise SystemExit(f"{count} streams begin over {plan.starts[-1]:.0f} s; --seconds more")
-        due = await calibrate(plan, samples) if args.calibrate else {}
+        if due is None:
+            due = await calibrate(plan, samples, args.calibrate) if args.calibrate else {}
         server = Server(args.pid)
         row = await run(plan, samples, server, due)
         row["server_peak_mb"] = round(server.peak_mb, 1)
@@ -323,12 +329,20 @@ def main() -> int:
     parser.add_argument("--hop-ms", type=float, default=600.0)
     parser.add_argument("--lookahead-ms", type=float, default=0.0)
     parser.add_argument("--in-phase", action="store_true", help="all streams start at one moment")
-    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument(
+        "--calibrate",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"with N streams at once, 1 to {PLACES}",
+    )
     parser.add_argument("--drain", type=float, default=30.0, help="longest wait for the end, s")
     parser.add_argument("--pid", type=int, help="the server's process, for CPU time and memory")
     args = parser.parse_args()
     if urlsplit(args.url).hostname not in ("127.0.0.1", "localhost", "::1"):
         parser.error("measure servers of this machine only")
+    if not 0 <= args.calibrate <= PLACES:
+        parser.error(f"--calibrate: 1 to {PLACES} streams at once")
     if not 0 < args.seconds <= MAX_SECONDS or not all(0 < n <= MAX_STREAMS for n in args.streams):
         parser.error(f"at most {MAX_STREAMS} streams of {MAX_SECONDS:.0f} s")
     print(json.dumps(asyncio.run(measure(args)), indent=1))

@@ -1,6 +1,7 @@
 """Writes docs/performance.md from what benchmarks/compare.py and `funasr-agent bench` measured.
 
 python benchmarks/write_performance.py offline.json streaming.json [--bench report.json]
+    [--streams "sherpa-onnx=FILE" ...] for what benchmarks/streams.py printed for each server
 """
 
 from __future__ import annotations
@@ -30,15 +31,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("comparisons", nargs="+", type=Path, metavar="JSON")
     parser.add_argument("--bench", type=Path, metavar="JSON", help="report of funasr-agent bench")
+    parser.add_argument(
+        "--streams", type=_labelled, action="append", default=[], metavar="SERVER=JSON"
+    )
     parser.add_argument("--to", type=Path, default=TARGET, metavar="FILE")
     args = parser.parse_args(arguments)
     told = [json.loads(path.read_text(encoding="utf-8")) for path in args.comparisons]
     bench = json.loads(args.bench.read_text(encoding="utf-8")) if args.bench else None
-    args.to.write_text(document(told, bench), encoding="utf-8")
+    held = [(server, json.loads(path.read_text(encoding="utf-8"))) for server, path in args.streams]
+    args.to.write_text(document(told, bench, held), encoding="utf-8")
     return 0
 
 
-def document(told: Sequence[Mapping[str, Any]], bench: Mapping[str, Any] | None) -> str:
+def document(
+    told: Sequence[Mapping[str, Any]],
+    bench: Mapping[str, Any] | None,
+    held: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = (),
+) -> str:
     """The whole page."""
     parts = [
         "# Performance",
@@ -49,6 +58,8 @@ def document(told: Sequence[Mapping[str, Any]], bench: Mapping[str, Any] | None)
     ]
     for run in told:
         parts += _comparison(run)
+    if held:
+        parts += _streams(held)
     if bench is not None:
         parts += _bench(bench)
     return "\n\n".join(parts) + "\n"
@@ -82,6 +93,47 @@ def verdict(ratio: Mapping[str, Any], limit: float, goal: float) -> str:
     return "holds" if worse <= limit else "missed"
 
 
+def _streams(held: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[str]:
+    rows: Table = [
+        (
+            "server",
+            "mode",
+            "starts",
+            "streams",
+            "partials late by ms",
+            "finals after speech ms",
+            "CPU ms a hop",
+            "cores",
+            "memory MB",
+            "",
+        )
+    ]
+    for server, runs in held:
+        for run in runs:
+            late, final = (
+                _percentiles(run["partial_ms"]),
+                _percentiles(run["final_after_speech_ms"]),
+            )
+            cpu = (f"{run['server_cpu_ms_a_hop']:.0f}", f"{run['server_cores']:.2f}")
+            head = (server, run["mode"], run["starts"], str(run["streams"]))
+            memory = f"{run['server_peak_mb']:.0f}"
+            said = "in time" if run["in_time"] else "late"
+            rows.append((*head, late, final, *cpu, memory, said))
+    return [
+        "## Live streams held at once",
+        "Real-time clients of benchmarks/streams.py against each server in turn, on the same "
+        "machine, in chunks of 100 ms: p50 / p95 / p99. A partial is late by its arrival minus "
+        "the sending of the chunk that completed what it needs (sherpa-onnx needs 35 ms beyond a "
+        "hop, so one chunk more); in time: 99 of 100 within one hop of 600 ms, and every stream "
+        "ended.",
+        _table(rows),
+    ]
+
+
+def _percentiles(values: Mapping[str, float] | None) -> str:
+    return " / ".join(f"{values[p]:.0f}" for p in ("p50", "p95", "p99")) if values else ""
+
+
 def _bench(report: Mapping[str, Any]) -> list[str]:
     rows: Table = [("model", "form", "threads", "load s", "memory MB", "work", "p50 ms", "p95 ms")]
     for row in report["results"]:
@@ -103,6 +155,13 @@ def _measured_on(run: Mapping[str, Any]) -> str:
         f"Measured {run['time']} on {run['board']} ({cpu['model']}, {cpu['cores']} cores, "
         f"{int8}){threads}, load average {load}: {versions}."
     )
+
+
+def _labelled(text: str) -> tuple[str, Path]:
+    server, separator, path = text.partition("=")
+    if not (server and separator and path):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be SERVER=FILE")
+    return server, Path(path)
 
 
 def _spread(values: Mapping[str, float], digits: int) -> str:

@@ -110,6 +110,16 @@ class FakeOffline:
         return [Recognition(text, tuple(text)) for text in read]
 
 
+class FakePunctuation:
+    """Ends every text with a full stop."""
+
+    def punctuate(self, text: str) -> str:
+        return f"{text}。"
+
+    def start_stream(self) -> FakePunctuation:
+        return self
+
+
 def fake_models(
     *,
     online: bool = True,

@@ -11,6 +11,7 @@ import numpy as np
 
 from agent.audio.source import InputDevice, SourceError, SourceState
 from agent.errors import ProtocolError
+from agent.said import by_code, from_code
 from agent.types import AudioFormat, Int16
 
 HEADER = struct.Struct("<cI")
@@ -56,7 +57,8 @@ def encode(message: Message) -> bytes:
     elif isinstance(message, Opened):
         kind, body = _KIND_OPENED, _dump(_opened_fields(message))
     else:
-        kind, body = _KIND_ERROR, _dump({"state": message.state, "message": message.message})
+        fields = {"state": message.state, "message": by_code(message.message)}
+        kind, body = _KIND_ERROR, _dump(fields)
     return HEADER.pack(kind, len(body)) + body
 
 
@@ -79,17 +81,19 @@ def decode(header: bytes, body: bytes) -> Message:
         fields = json.loads(body)
         if kind == _KIND_OPENED:
             device = InputDevice(**fields["device"])
-            return Opened(device, AudioFormat(**fields["format"]), fields["instead"])
+            native = AudioFormat(**fields["format"])
+            return Opened(device, native, from_code(fields["instead"]))
         if kind == _KIND_ERROR:
-            return SourceError(SourceState(fields["state"]), str(fields["message"]))
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+            return SourceError(SourceState(fields["state"]), from_code(fields["message"]))
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProtocolError(f"the capture process sent a malformed message: {error}") from None
     raise ProtocolError(f"the capture process sent a message of unknown kind {kind!r}")
 
 
 def _opened_fields(message: Opened) -> dict[str, Any]:
     native = {"rate": message.format.rate, "channels": message.format.channels}
-    return {"device": message.device.to_json(), "format": native, "instead": message.instead}
+    instead = by_code(message.instead)
+    return {"device": message.device.to_json(), "format": native, "instead": instead}
 
 
 def _dump(fields: dict[str, Any]) -> bytes:

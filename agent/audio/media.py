@@ -114,7 +114,9 @@ class MediaReader:
             try:
                 got = file.buffer_read_into(raw, dtype="float32")
             except (soundfile.LibsndfileError, RuntimeError) as error:
-                failure = self._error(f"can't be decoded after {done / self.rate:.1f} s: ", error)
+                failure = self._cut_inside_a_frame(done) or self._error(
+                    f"can't be decoded after {done / self.rate:.1f} s: ", error
+                )
                 break
             if got == 0:
                 break
@@ -206,10 +208,11 @@ class MediaReader:
                 whole_s = done / self.rate * int(said) / max(1, int(found))
                 return self._cut_off(f"{ends} of {whole_s:.1f} s")
         exact = self._length_is_exact(file.format)
-        if not exact and self._unread_share() > _TAG_SHARE:
+        if file.format == "MP3" and self._unread_share() > _TAG_SHARE:
+            why = "it states a shorter length" if exact else "it states no length"
             return MediaError(
-                f"{ends}, as its start suggests, but the file goes on: it states no length; "
-                "convert it, for example to flac",
+                f"{ends}, as its start suggests, but the file goes on: {why}; convert it, for "
+                "example to flac",
                 code=TRUNCATED,
             )
         if stated is not None and exact:
@@ -219,6 +222,17 @@ class MediaReader:
         if file.format == "OGG" and not self._ogg_has_end():
             return self._cut_off(f"{ends} without an end mark")
         return None
+
+    def _cut_inside_a_frame(self, done: int) -> MediaError | None:
+        """The error of a FLAC file whose decoder failed at the very end of what is there."""
+        stated = self._stated_frames()
+        if self._opened().format != "FLAC" or stated is None or self._unread_share() > 0:
+            return None
+        missing_s = (stated - done) / self.rate
+        if not done or missing_s <= _SLACK_S:
+            return None
+        shown = f"{self.path}: ends after {done / self.rate:.1f} s of {stated / self.rate:.1f} s"
+        return self._cut_off(shown)
 
     def _cut_off(self, what: str) -> MediaError:
         return MediaError(f"{what}: the file is cut off or damaged", code=TRUNCATED)

@@ -29,6 +29,7 @@ from agent.audio.source import (
     hardware_numbers,
     matches,
 )
+from agent.said import say
 from agent.types import AudioFormat
 
 BLOCK_MS = 20
@@ -39,6 +40,8 @@ NOT_INSTALLED = (
     "./scripts/run again (pip install 'funasr-agent[audio]')"
 )
 _FREE = "stop that program, or set microphone.device to another device"
+_HELD = "{name} is held by {program}; " + _FREE
+_BUSY_WITH = "{name} is busy: {program} holds it; " + _FREE
 _BUSY = (-9985, -errno.EBUSY)
 """PortAudio's "device unavailable", and ALSA's own code."""
 
@@ -54,13 +57,15 @@ class PortAudio:
         try:
             import pyaudio
         except ImportError:
-            raise SourceError(SourceState.UNAVAILABLE, NOT_INSTALLED) from None
+            missing = say("microphone_unavailable", NOT_INSTALLED)
+            raise SourceError(SourceState.UNAVAILABLE, missing) from None
         self._pyaudio = pyaudio
         self._files = files or RootFiles()
         try:
             self._port = pyaudio.PyAudio()
         except OSError as error:
-            raise SourceError(SourceState.FAILED, f"PortAudio does not start: {error}") from None
+            why = say("portaudio_fails", "PortAudio does not start: {error}", error=str(error))
+            raise SourceError(SourceState.FAILED, why) from None
 
     def devices(self) -> list[InputDevice]:
         """Every device that records."""
@@ -109,16 +114,14 @@ class PortAudio:
                 if _code(error) in _BUSY:
                     break
         if _code(failure) in _BUSY:
-            raise SourceError(
-                SourceState.BUSY, f"{device.name} is busy{self._held_by(device)}; {_FREE}"
-            )
+            raise SourceError(SourceState.BUSY, self._busy(device))
         if device.is_virtual:  # a plug-in is listed also while what it leads to is away
-            raise SourceError(
-                SourceState.ABSENT, f"the microphone behind {device.name} is not there: {failure}"
-            )
-        raise SourceError(
-            SourceState.FAILED, f"{device.name} can't be opened: {failure}; plug it in anew"
-        )
+            gone = "the microphone behind {name} is not there: {error}"
+            said = say("microphone_behind", gone, name=device.name, error=str(failure))
+            raise SourceError(SourceState.ABSENT, said)
+        fails = "{name} can't be opened: {error}; plug it in anew"
+        said = say("microphone_fails", fails, name=device.name, error=str(failure))
+        raise SourceError(SourceState.FAILED, said)
 
     def _not_listed(self, wanted: str) -> SourceError:
         """Why PortAudio does not list it: a held device is not listed, like one that is absent."""
@@ -127,21 +130,24 @@ class PortAudio:
             named = any(wanted.casefold() in name.casefold() for name in ids)
             if named and capture.holder is not None:
                 held = program(self._files, capture.holder)
-                return SourceError(SourceState.BUSY, f"{capture.name} is held by {held}; {_FREE}")
+                said = say("microphone_held", _HELD, name=capture.name, program=held)
+                return SourceError(SourceState.BUSY, said)
         if not wanted:
-            return SourceError(SourceState.ABSENT, "this box has no microphone; plug one in")
-        return SourceError(
-            SourceState.ABSENT,
-            f"the microphone {wanted!r} is not there; `funasr-agent devices` lists those that are",
+            none = say("microphone_none", "this box has no microphone; plug one in")
+            return SourceError(SourceState.ABSENT, none)
+        absent = (
+            "the microphone {wanted!r} is not there; `funasr-agent devices` lists those that are"
         )
+        return SourceError(SourceState.ABSENT, say("microphone_absent", absent, wanted=wanted))
 
-    def _held_by(self, device: InputDevice) -> str:
+    def _busy(self, device: InputDevice) -> str:
         numbers = hardware_numbers(device.name)
         for capture in find_captures(self._files):
             same = numbers is None or numbers == (capture.card, capture.number)
             if same and capture.holder is not None:
-                return f": {program(self._files, capture.holder)} holds it"
-        return ""
+                held = program(self._files, capture.holder)
+                return say("microphone_busy_with", _BUSY_WITH, name=device.name, program=held)
+        return say("microphone_busy", "{name} is busy; " + _FREE, name=device.name)
 
     def _default_index(self) -> int:
         try:

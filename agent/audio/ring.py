@@ -44,6 +44,11 @@ class Ring:
                 self.overflows += 1
                 self._drop()
 
+    def resize(self, bound: int) -> None:
+        """Another bound; what is beyond it is dropped at the next push."""
+        with self._lock:
+            self._bound = bound
+
     def skip(self, samples: int) -> None:
         """Say that so many samples are lost at this point."""
         if samples <= 0:

@@ -11,6 +11,9 @@ from enum import Enum
 
 from agent.audio.capture_protocol import Opened
 from agent.audio.source import SourceState
+from agent.said import say
+
+_OPENING = "the microphone is being opened"
 
 
 class Order(Enum):
@@ -54,7 +57,7 @@ class Supervisor:
 
     def __init__(self, timing: Timing) -> None:
         self.state = SourceState.OPENING
-        self.reason = "the microphone is being opened"
+        self.reason: str = say("microphone_opening", _OPENING)
         self.source: Opened | None = None
         """The device that is open."""
         self.reopened = 0
@@ -91,10 +94,11 @@ class Supervisor:
         if self._quiet_ms < self._timing.open_ms:
             return Order.NOTHING
         seconds = self._timing.open_ms / 1000
-        return self._stall(
-            f"the microphone gave no audio within {seconds:g} s and is being opened again; "
-            "look at its plug"
+        none = (
+            "the microphone gave no audio within {s:g} s and is being opened again; look at its "
+            "plug"
         )
+        return self._stall(say("microphone_no_audio", none, s=seconds))
 
     def opened(self, source: Opened) -> None:
         """The device is open; audio is still to come."""
@@ -111,7 +115,29 @@ class Supervisor:
         self._has_run = True
         self.state = SourceState.RUNNING
         name, instead = self.source.device.name, self.source.instead
-        self.reason = f"{name} serves in its place: {instead}" if instead else f"{name} delivers"
+        self.reason = say("microphone_delivers", "{name} delivers", name=name)
+        if instead:
+            in_place = "{name} serves in its place: {why}"
+            self.reason = say("microphone_in_place", in_place, name=name, why=instead)
+
+    def use(self, timing: Timing) -> None:
+        """Other times, from the next tick on."""
+        self._timing = timing
+        self._backoff_ms = timing.retry_min_ms
+
+    def reopen(self, reason: str) -> None:
+        """Close what is open and open it again at once."""
+        self._phase = _Phase.CLOSING
+        self._wait_ms = 0
+        self._backoff_ms = self._timing.retry_min_ms
+        self.source = None
+        self.state, self.reason = SourceState.OPENING, reason
+
+    def rest(self) -> None:
+        """It was closed on purpose: the next tick opens it for the first time again."""
+        self.reopen(say("microphone_opening", _OPENING))
+        self._phase = _Phase.WAITING
+        self._has_run = False
 
     def lost(self, state: SourceState, reason: str) -> None:
         """The process told of a failure, or ended."""
@@ -128,10 +154,7 @@ class Supervisor:
     def preferred_is_back(self) -> None:
         """The wanted device can be opened: take it again."""
         if self.on_fallback:
-            self._phase = _Phase.CLOSING
-            self._wait_ms = 0
-            self.source = None
-            self.state, self.reason = SourceState.OPENING, "the wanted microphone is back"
+            self.reopen(say("microphone_back", "the wanted microphone is back"))
 
     def _tick_waiting(self) -> Order:
         self._wait_ms -= self._timing.tick_ms
@@ -148,8 +171,8 @@ class Supervisor:
             self._backoff_ms = timing.retry_min_ms
         if self._quiet_ms >= timing.stall_ms:
             name = self.source.device.name if self.source else "the microphone"
-            said = f"{name} gave no audio for {timing.stall_ms} ms"
-            return self._stall(f"{said} and is being opened again; look at its plug")
+            silent = "{name} gave no audio for {ms} ms and is being opened again; look at its plug"
+            return self._stall(say("microphone_stalled", silent, name=name, ms=timing.stall_ms))
         if self.on_fallback:
             self._probe_wait_ms += timing.tick_ms
             if self._probe_wait_ms >= timing.probe_ms:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ def run_all(
             else "",
             "threads": subject.threads,
             "low_memory": settings.low_memory,
+            "gpu": asdict(settings.gpu),
             "vad": dict(settings.vad),
             "limit_s": limit_s,
         }

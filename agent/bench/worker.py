@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import psutil
 
-from agent.engine.base import EngineSettings
+from agent.engine.base import EngineSettings, GpuSettings
 from agent.errors import AgentError, IntegrityError
 from agent.store.derive import derived_graphs
 from agent.store.golden import built_in_clip, read_clip
@@ -63,6 +63,7 @@ def bench_model(request: Mapping[str, Any]) -> dict[str, Any]:
         threads=request["threads"],
         provider=request["provider"],
         low_memory=request["low_memory"],
+        gpu=GpuSettings(**request["gpu"]),
         vad=request["vad"],
     )
     process = psutil.Process()

@@ -142,8 +142,9 @@ def _show(found: list[InputDevice], used: InputDevice | None, config: Config, he
         print(f"* {listens} (microphone.device: {config.microphone.device or 'the default'})")
     elif found:
         print(f"none matches microphone.device: {config.microphone.device}")
-    if not config.microphone.enabled:
-        print("the agent does not listen by itself: set microphone.enabled: true")
+    if not config.microphone.enabled and not held:
+        say = "turn it on on the page, or set microphone.enabled: true"
+        print(f"the agent does not listen by itself: {say}")
 
 
 def _wish(config: Config) -> Wish:

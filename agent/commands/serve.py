@@ -17,6 +17,6 @@ def serve(args: argparse.Namespace) -> int:
         args.settings = [LAN, *args.settings]
     config = config_from(args)
     # A bad configuration is told without waiting for the daemon's imports.
-    from agent.app import run
+    from agent.daemon import run
 
     return run(config, partial(config_from, args), tell_token=args.lan)

@@ -1,4 +1,4 @@
-"""Temperature, and whether heat or a weak power supply slows the box down."""
+"""Temperature and power: whether heat, a weak supply or a power mode slows the box down."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.doctor.box import Box
-from agent.doctor.report import Check, gathered, warning
+from agent.doctor.report import Check, gathered, ok, warning
+from agent.ops.jetson import gpu_clock, power_events, power_mode
+from agent.ops.throttling import slowed_by
 
 NAME = "temperature"
+POWER = "power"
 HOT_C = 80.0
 """Where boards begin to slow down, unless a sensor says where its own does."""
 _COMMAND_LIMIT_S = 5.0
@@ -17,8 +20,6 @@ _PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "too 
 _PI_PAST = 16
 """Bits of what has happened since the start lie this much above those of now."""
 _PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
-_SLOWING = ("cpufreq", "thermal-cpufreq", "thermal-devfreq", "devfreq", "Processor")
-"""Beginnings of the names of cooling devices that cool by being slower."""
 _COOL = "give it air or a fan, and keep it out of the sun"
 _POWER = "use the power supply made for the board, and a short cable"
 
@@ -30,6 +31,18 @@ class Sensor:
     name: str
     celsius: float
     limit_c: float
+
+
+def check_power(box: Box) -> list[Check]:
+    """One line; none on a box without power modes (they are Jetson's)."""
+    mode, clock = power_mode(box.root), gpu_clock(box.root)
+    if mode is None:
+        return []
+    seen = str(mode)
+    if clock is not None and clock.limit_mhz is not None:
+        most = f" of {clock.most_mhz}" if clock.most_mhz else ""
+        seen += f"; GPU at {clock.now_mhz} MHz, up to {clock.limit_mhz}{most} MHz"
+    return [ok(POWER, seen)]
 
 
 def check_heat(box: Box) -> list[Check]:
@@ -95,27 +108,27 @@ def _raspberry_pi(box: Box) -> list[Check]:
 
 
 def _jetson(box: Box) -> list[Check]:
-    counts = [box.read_number(name) or 0 for name in box.names("sys/class/hwmon/*/oc*_event_cnt")]
-    if not any(counts):
+    counts = {kind: count for kind, count in power_events(box.root).items() if count}
+    if not counts:
         return []
-    seen = f"slowed {sum(counts)} times since the start by low voltage or high current"
+    words = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
+    seen = f"slowed {sum(counts.values())} times since the start ({words})"
     return [warning(NAME, seen, f"{_POWER}; or choose a lower power mode (nvpmodel)")]
 
 
 def _slowed(box: Box) -> list[Check]:
-    names = []
-    for folder in box.names("sys/class/thermal/cooling_device*"):
-        kind = box.read(f"{folder}/type")
-        state = box.read_number(f"{folder}/cur_state")
-        if kind.startswith(_SLOWING) and state and state > 0:
-            names.append(kind)
+    names = slowed_by(box.root)
     if not names:
         return []
-    return [warning(NAME, f"slowed down against heat ({len(names)} of {names[0]})", _COOL)]
+    return [warning(NAME, f"slowed down against heat ({', '.join(names)})", _COOL)]
 
 
 def _capped(box: Box) -> list[Check]:
-    """Cores whose highest clock is set below what they can."""
+    """Cores whose highest clock is set below what they can, unless by a power mode (`check_power`
+    tells that)."""
+    mode = power_mode(box.root)
+    if mode is not None and mode.better:
+        return []
     worst: tuple[float, str] | None = None
     for folder in box.names("sys/devices/system/cpu/cpu[0-9]*/cpufreq"):
         limit = box.read_number(f"{folder}/scaling_max_freq")

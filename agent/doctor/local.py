@@ -13,7 +13,7 @@ from agent.doctor.cpu import check_cpu
 from agent.doctor.daemon import ASK_LIMIT_S, ask_port, find_daemon
 from agent.doctor.disk import check_disk, space_of
 from agent.doctor.gpu import PROBE_LIMIT_S, check_gpu
-from agent.doctor.heat import check_heat
+from agent.doctor.heat import check_heat, check_power
 from agent.doctor.interpreter import Interpreter, check_python
 from agent.doctor.lan import check_name
 from agent.doctor.memory import check_memory
@@ -82,6 +82,7 @@ def local_probes(
         ),
         Probe("clock", lambda: check_clock(box)),
         Probe("temperature", lambda: check_heat(box)),
+        Probe("power", lambda: check_power(box)),
         Probe("name", lambda: check_name(config, box)),
         Probe("service", lambda: check_service(box)),
     ]

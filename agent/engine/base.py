@@ -34,6 +34,20 @@ class Tunable(Protocol):
 
 
 @dataclass(frozen=True)
+class GpuSettings:
+    """How a GPU is used."""
+
+    device: int = 0
+    """Which one, as CUDA counts them."""
+    arena_mb: int = 0
+    """Most that each graph may take for what it computes, weights included; 0: no limit."""
+
+
+FIRST_GPU = GpuSettings()
+"""The first one, without a limit."""
+
+
+@dataclass(frozen=True)
 class EngineSettings:
     """How to run a model on this box."""
 
@@ -45,5 +59,6 @@ class EngineSettings:
     """Folder that each graph writes a profile of its nodes to when it is dropped; empty: none."""
     low_memory: bool = False
     """Keep only the weights between runs, at the price of a few per cent of time."""
+    gpu: GpuSettings = FIRST_GPU
     vad: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the VAD's own post-processing parameters, by FunASR's names."""

@@ -17,15 +17,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from agent.engine.base import EngineSettings, ModelFiles
+from agent.engine.base import FIRST_GPU, EngineSettings, GpuSettings, ModelFiles
+from agent.engine.cuda_options import cuda_options
 from agent.errors import CompatibilityError, InferenceError
 
 Array = NDArray[Any]
 _FATAL_ONLY = 4
 """Errors reach the caller as exceptions; the runtime need not print them too."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_PROVIDER_OPTIONS = {"cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
-"""The runtime's own choice for CUDA searches exhaustively at every new length of audio."""
 _LARGE_INPUT = 1 << 15
 """Values, as 3.5 s of features have: what a smaller run leaves in the heap is not worth a look."""
 _METADATA_FIELD, _KEY_FIELD, _VALUE_FIELD = 0x72, 0x0A, 0x12
@@ -81,10 +80,18 @@ class Graph:
     """A loaded graph. Safe to run from several threads."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, name: str, *, low_memory: bool = False
+        self,
+        session: onnxruntime.InferenceSession,
+        name: str,
+        *,
+        low_memory: bool = False,
+        shrinks: str = "",
     ) -> None:
+        """`shrinks`: the arena (`gpu:0`) that gives back what `low_memory` does not keep; empty:
+        the session has none."""
         self._session = session
         self._low_memory = low_memory
+        self._shrinking = _shrinking(shrinks) if shrinks and low_memory else None
         self._told: Callable[[Mapping[str, Array]], None] | None = None
         self.name = name
         self.inputs = {t.name: t for t in map(_tensor, session.get_inputs())}
@@ -94,12 +101,13 @@ class Graph:
         """Every output by name. Raises InferenceError."""
         if self._told is not None:
             self._told(feeds)
+        frees = self._low_memory and max(v.size for v in feeds.values()) > _LARGE_INPUT
         try:
-            values = self._session.run(None, dict(feeds))
+            values = self._session.run(None, dict(feeds), self._shrinking if frees else None)
         except Exception as error:
             raise InferenceError(_first_line(error), file=self.name) from error
         finally:
-            if self._low_memory and max(v.size for v in feeds.values()) > _LARGE_INPUT:
+            if frees:
                 release_memory()
         return dict(zip(self.outputs, values, strict=True))
 
@@ -135,6 +143,7 @@ def open_model_graph(files: ModelFiles, role: str, settings: EngineSettings) -> 
         provider=settings.provider,
         profile_dir=settings.profile_dir,
         low_memory=settings.low_memory,
+        gpu=settings.gpu,
     )
 
 
@@ -146,6 +155,7 @@ def open_graph(
     provider: str = "cpu",
     profile_dir: str = "",
     low_memory: bool = False,
+    gpu: GpuSettings = FIRST_GPU,
 ) -> Graph:
     """Load a graph from the bytes that were verified.
 
@@ -161,12 +171,13 @@ def open_graph(
         options.profile_file_prefix = os.path.join(profile_dir, name.replace("/", "_"))
     if provider == "cpu" and data.endswith(optimised_mark()):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = _session(data, options, provider, name)
+    session = _session(data, options, provider, name, gpu)
     # The wrapper keeps the serialised graph in case it has to make the session again, which
     # doubles the memory of a large model for good; this session is never made again.
     session._model_bytes = b""
     release_memory()
-    return Graph(session, name, low_memory=low_memory)
+    arena = f"gpu:{gpu.device}" if provider == "cuda" else ""
+    return Graph(session, name, low_memory=low_memory, shrinks=arena)
 
 
 def write_optimised(data: bytes, path: Path, *, name: str) -> None:
@@ -210,14 +221,31 @@ def _options(threads: int, *, low_memory: bool = False) -> onnxruntime.SessionOp
     return options
 
 
+def _shrinking(arena: str) -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+    return options
+
+
 def _session(
-    data: bytes, options: onnxruntime.SessionOptions, provider: str, name: str
+    data: bytes,
+    options: onnxruntime.SessionOptions,
+    provider: str,
+    name: str,
+    gpu: GpuSettings = FIRST_GPU,
 ) -> onnxruntime.InferenceSession:
     if provider not in _PROVIDERS:
         raise CompatibilityError(
             f"provider {provider!r} is unknown; known are {', '.join(_PROVIDERS)}", file=name
         )
     wanted = _PROVIDERS[provider]
+    if provider == "cuda" and 0 < gpu.arena_mb << 20 < len(data):
+        # The runtime subtracts the weights from its limit, and below zero it is none.
+        raise CompatibilityError(
+            f"has {len(data) >> 20} MB, and inference.gpu_memory_mb leaves each graph "
+            f"{gpu.arena_mb} MB on the GPU; raise it, or use a smaller model",
+            file=name,
+        )
     if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         # CUDA and cuDNN that came as Python packages lie where the loader does not look.
         onnxruntime.preload_dlls()
@@ -225,7 +253,7 @@ def _session(
         session = onnxruntime.InferenceSession(
             data,
             options,
-            providers=[(wanted, _PROVIDER_OPTIONS.get(provider, {}))],
+            providers=[(wanted, provider_options(provider, gpu))],
             enable_fallback=0,
         )
     except Exception as error:
@@ -240,6 +268,11 @@ def _session(
             file=name,
         )
     return session
+
+
+def provider_options(provider: str, gpu: GpuSettings = FIRST_GPU) -> dict[str, str]:
+    """What a session on `provider` is opened with."""
+    return cuda_options(gpu, runtime_version()) if provider == "cuda" else {}
 
 
 def runtime_version() -> str:

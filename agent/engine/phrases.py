@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.engine.text import SPECIAL_TOKENS
+from agent.said import say
 
 MAX_PHRASE_TOKENS = 64
 """More tokens than any name or term has."""
@@ -71,7 +72,10 @@ class Segmenter:
             for word in parts:
                 self._add(word, pieces, row, unknown)
             if reason := _reason(row, unknown):
-                reasons.append(f"hotword {_short(phrase)!r}: {reason}")
+                said = say(
+                    "hotword", "hotword {phrase!r}: {reason}", phrase=_short(phrase), reason=reason
+                )
+                reasons.append(said)
             if 0 < len(row) <= MAX_PHRASE_TOKENS:
                 rows.append(tuple(row))
         return PhraseIds(tuple(rows), _some(reasons))
@@ -99,19 +103,22 @@ def _flat(nested: Iterable[Iterable[str]]) -> list[str]:
 
 def _reason(row: Sequence[int], unknown: Sequence[str]) -> str:
     if len(row) > MAX_PHRASE_TOKENS:
-        return f"left out, it is longer than {MAX_PHRASE_TOKENS} tokens"
+        said = "left out, it is longer than {most} tokens"
+        return say("hotword_long", said, most=MAX_PHRASE_TOKENS)
     if not unknown:
         return ""
     named = ", ".join(dict.fromkeys(_short(unit) for unit in unknown[:MAX_REASONS]))
     if not row:
-        return f"left out, the model has no token for {named}"
-    return f"used without {named}, for which the model has no token"
+        return say("hotword_unknown", "left out, the model has no token for {units}", units=named)
+    said = "used without {units}, for which the model has no token"
+    return say("hotword_partly", said, units=named)
 
 
 def _some(reasons: Sequence[str]) -> tuple[str, ...]:
     if len(reasons) <= MAX_REASONS:
         return tuple(reasons)
-    return (*reasons[:MAX_REASONS], f"and {len(reasons) - MAX_REASONS} more hotwords likewise")
+    more = say("hotwords_more", "and {n} more hotwords likewise", n=len(reasons) - MAX_REASONS)
+    return (*reasons[:MAX_REASONS], more)
 
 
 def _short(text: str) -> str:

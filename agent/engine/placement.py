@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.engine.base import FIRST_GPU
+from agent.engine.cuda_options import cuda_options
 from agent.errors import CompatibilityError, InferenceError
 
 Array = NDArray[Any]
@@ -265,9 +267,11 @@ def _profiled_run(
         options.profile_file_prefix = str(Path(folder) / "run")
         if not optimised:
             options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        on_gpu = provider_name == PROVIDER_NAMES["cuda"]
+        more = cuda_options(FIRST_GPU, str(runtime.__version__)) if on_gpu else {}
         try:
             session = runtime.InferenceSession(
-                data, options, providers=[provider_name], enable_fallback=0
+                data, options, providers=[(provider_name, more)], enable_fallback=0
             )
         except Exception as error:
             raise CompatibilityError(

@@ -272,7 +272,7 @@ class Session:
 
     def _punctuated(self, text: str) -> str:
         """With the marks of the punctuation model; a model that fails loses no text."""
-        if self._models.punctuation is None:
+        if self._models.punctuation is None or not self._options.punctuation:
             return text
         try:
             if self._marks is None:

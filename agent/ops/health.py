@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from agent.said import Said, by_code
 
 
 class Status(str, Enum):
@@ -48,7 +50,7 @@ class HealthReport:
 
     def to_json(self) -> dict[str, Any]:
         """Body of /health."""
-        return {"status": self.status.value, "checks": [asdict(check) for check in self.checks]}
+        return {"status": self.status.value, "checks": [_fields(check) for check in self.checks]}
 
 
 Check = Callable[[], Sequence[tuple[str, Finding]]]
@@ -76,3 +78,16 @@ class HealthMonitor:
         if held is not None and (held.status, held.reason) == (finding.status, finding.reason):
             return held
         return HealthCheck(name, finding.status, finding.reason, round(self._clock(), 3))
+
+
+def _fields(check: HealthCheck) -> dict[str, Any]:
+    """Its JSON; `said` is the reason by code and values, where it has one."""
+    fields: dict[str, Any] = {
+        "name": check.name,
+        "status": check.status.value,
+        "reason": str(check.reason),
+        "since": check.since,
+    }
+    if isinstance(check.reason, Said):
+        fields["said"] = by_code(check.reason)
+    return fields

@@ -66,6 +66,8 @@ class Metrics:
         )
         self._dropped = self._counter("audio_dropped_seconds", "Audio that was lost")
         self._failures = self._counter("stream_failures", "Streams ended by a failure")
+        self._commands = self._counter("commands", "Spoken commands that were heard", ("name",))
+        self._hooks = self._counter("command_hooks", "What commands set off", ("kind", "result"))
         self._roles: Mapping[str, ModelLabels] = {}
         self._totals: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
@@ -132,6 +134,14 @@ class Metrics:
     def stream_failed(self) -> None:
         """A recogniser failed inside a stream."""
         self._failures.inc()
+
+    def command(self, name: str) -> None:
+        """A spoken command was heard."""
+        self._commands.labels(name).inc()
+
+    def command_hook(self, kind: str, result: str) -> None:
+        """A hook was delivered (ok), or was not (failed, dropped)."""
+        self._hooks.labels(kind, result).inc()
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self._registry)

@@ -6,7 +6,7 @@ from functools import partial
 
 from agent.audio.source import SourceState
 from agent.ops.metrics import Metrics
-from agent.pipeline.microphone import MUTED, Microphone
+from agent.pipeline.microphone import MUTED, OFF, Microphone
 from agent.types import SAMPLE_RATE
 
 
@@ -16,7 +16,7 @@ def add_microphone_metrics(metrics: Metrics, microphone: Microphone) -> None:
     def is_in(state: str) -> float:
         return float(microphone.state == state)
 
-    states = [*(state.value for state in SourceState), MUTED]
+    states = [*(state.value for state in SourceState), MUTED, OFF]
     metrics.gauges(
         "microphone_state",
         "1 for the state that the microphone is in",

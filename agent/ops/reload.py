@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
@@ -24,7 +24,7 @@ class Reloader:
         self,
         live: LiveConfig,
         read: ReadConfig,
-        apply: Callable[[Config], None],
+        apply: Callable[[Config], Awaitable[None]],
         notifier: Notifier,
         is_ready: Callable[[], bool],
     ) -> None:
@@ -50,7 +50,7 @@ class Reloader:
     async def _reload(self) -> bool:
         try:
             change = self._live.plan(await asyncio.to_thread(self._read))
-            self._apply(change.config)
+            await self._apply(change.config)
         except ConfigError as error:
             for problem in error.problems:
                 _log.error("reload refused: %s", problem)
@@ -62,9 +62,9 @@ class Reloader:
             return False
         self._live.take(change)
         changed = ", ".join(change.live) or "nothing that can change without a restart"
-        _log.info("configuration reloaded; new sessions get: %s", changed)
+        _log.info("configuration reloaded; changed: %s", changed)
         if change.restart:
-            _log.warning("restart the agent for the new values of %s", ", ".join(change.restart))
+            _log.warning("needs a restart: %s", ", ".join(change.restart))
         return True
 
     def _refuse(self, reason: str) -> None:

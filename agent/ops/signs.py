@@ -61,5 +61,5 @@ class AgentSigns:
             head = _HEADS.get(report.status, "Can't transcribe")
         reasons = [check.reason for check in report.checks if check.status is not Status.OK]
         if self._live.restart:
-            reasons.append(f"restart needed for {', '.join(self._live.restart)}")
+            reasons.append(f"needs a restart: {', '.join(self._live.restart)}")
         return f"{head}: {'; '.join(reasons)}" if reasons else head

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -12,30 +11,24 @@ import psutil
 from agent import __version__
 from agent.live_config import LiveConfig
 from agent.ops.canary import Canary
+from agent.ops.checks import Checks
+from agent.ops.command_hook import CommandHook
 from agent.ops.hardware import hardware
-from agent.ops.health import Finding, HealthMonitor, HealthReport, Status
-from agent.ops.metrics import Metrics, ModelLabels, temperature_c
+from agent.ops.hardware_metrics import add_hardware_metrics
+from agent.ops.health import HealthMonitor, HealthReport
+from agent.ops.metrics import Metrics, ModelLabels
 from agent.ops.microphone_metrics import add_microphone_metrics
+from agent.ops.model_report import ModelReport
 from agent.ops.trend import Sample, Trend
-from agent.pipeline.admission import Step
 from agent.pipeline.history import History
 from agent.pipeline.microphone import Microphone
 from agent.pipeline.model_keeper import Serving
 from agent.pipeline.service import TranscriptionService
-from agent.store.loader import LoadedRole, Refusal
-from agent.store.model_set import LoadedModels
 from agent.store.store import ModelStore
-
-_REQUIRED = ("vad",)
-_STEPS = {
-    Step.ONE_PASS: "new streams get no second pass",
-    Step.LONGER_HOP: "new streams get no second pass and partials half as often",
-    Step.NOTHING: "new streams are refused",
-}
 
 
 class AgentStatus:
-    """Gathers the state of the parts; owner of what was loaded."""
+    """Gathers the state of the parts; the models are with its `ModelReport`."""
 
     def __init__(
         self,
@@ -46,40 +39,30 @@ class AgentStatus:
         store: ModelStore,
         microphone: Microphone | None = None,
         history: History | None = None,
+        hook: CommandHook | None = None,
     ) -> None:
         self._live = live
         self._service = service
         self._canary = canary
         self._metrics = metrics
-        self._store = store
+        self._report = ModelReport(store)
+        self._checks = Checks(live, service, canary, microphone, history, hook)
         self._microphone = microphone
         self._history = history
-        self._loaded: LoadedModels | None = None
-        self._problem = ""
-        self._store_problems: Sequence[str] = ()
+        self._hook = hook
         self._started = time.monotonic()
         self._monitor = HealthMonitor(
-            [
-                self._models_check,
-                self._store_check,
-                self._lanes_check,
-                self._load_check,
-                self._canary_check,
-                self._config_check,
-                self._microphone_check,
-                self._history_check,
-            ]
+            [self._report.models_check, self._report.store_check, *self._checks.all()]
         )
         self.trend = Trend(self._sample)
         self._add_gauges()
-        if microphone is not None and microphone.settings.enabled:
+        if microphone is not None:
             add_microphone_metrics(metrics, microphone)
 
     def serves(self, serving: Serving) -> None:
         """Other models serve, or more is known of them."""
+        self._report.serves(serving)
         models = serving.loaded
-        self._loaded, self._problem = models, serving.problem
-        self._store_problems = serving.store_problems
         labels = {
             str(role): ModelLabels(r.id, r.variant.name if r.variant else "", r.provider)
             for role, r in models.roles.items()
@@ -127,24 +110,13 @@ class AgentStatus:
             "load": self._service.load.to_json(),
             "microphone": self._microphone.status() if self._microphone else None,
             "history": self._history.status() if self._history else None,
+            "commands": self._commands(),
             "hardware": hardware(),
         }
 
     def models(self) -> list[dict[str, Any]]:
         """The model of each role, and what was refused before it."""
-        if self._loaded is None:
-            return []
-        rows = [self._role_row(loaded) for loaded in self._loaded.roles.values()]
-        for role, failure in self._loaded.failures.items():
-            rows.append(
-                {
-                    "role": role,
-                    "id": None,
-                    "state": "no usable model",
-                    "refused": _refused(failure.refusals),
-                }
-            )
-        return rows
+        return self._report.rows()
 
     def _itn(self) -> dict[str, Any]:
         """Whether numbers are rewritten for streams that ask for it, and why not."""
@@ -152,23 +124,10 @@ class AgentStatus:
         problem = "it is not set up" if itn is None else itn.problem
         return {"available": not problem, "reason": problem or None}
 
-    def _role_row(self, loaded: LoadedRole) -> dict[str, Any]:
-        choice = loaded.chosen.choice if loaded.chosen else None
-        return {
-            "role": loaded.role,
-            "id": loaded.id,
-            "ref": str(loaded.ref),
-            "family": loaded.manifest.family if loaded.manifest else None,
-            "variant": loaded.variant.name if loaded.variant else None,
-            "provider": loaded.provider or None,
-            "sha256": loaded.sha256 or None,
-            "pinned": self._store.is_pinned(loaded.found) if loaded.found else None,
-            "load_time_s": round(loaded.load_time_s, 3),
-            "state": "in use",
-            "refused": _refused(loaded.refusals),
-            "choice": choice.to_json() if choice else None,
-            **_parameters(loaded.model),
-        }
+    def _commands(self) -> dict[str, Any]:
+        """Spoken commands in force, and what they set off."""
+        hook = self._hook.status() if self._hook else None
+        return {"names": list(self._service.commands.names), "hook": hook}
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Body and content type of /metrics."""
@@ -176,108 +135,17 @@ class AgentStatus:
 
     def stuck_lane(self) -> str | None:
         """Which lane has not answered within `inference.job_limit_s`, in words."""
-        limit = self._live.current.inference.job_limit_s
-        for lane in (self._service.online, self._service.offline):
-            if lane.silent_s > limit:
-                return f"the {lane.name} lane has not answered for {lane.silent_s:.0f} s"
-        return None
-
-    def _models_check(self) -> Sequence[tuple[str, Finding]]:
-        if self._loaded is None:
-            return [("models", Finding(Status.STARTING, "models are being verified and loaded"))]
-        found: list[tuple[str, Finding]] = []
-        if self._problem:
-            found.append(("models", Finding(Status.FAILING, self._problem)))
-        for role, loaded in self._loaded.roles.items():
-            name = f"model_{role}"
-            if loaded.model is None and not loaded.refusals:
-                found.append((name, Finding(Status.OK, "no model is set")))
-            elif loaded.refusals:
-                reasons = "; ".join(_with_level(refusal) for refusal in loaded.refusals)
-                reason = f"{loaded.id} serves in place of a refused model: {reasons}"
-                found.append((name, Finding(Status.DEGRADED, reason)))
-            else:
-                unpinned = loaded.found is not None and not self._store.is_pinned(loaded.found)
-                says = " (unpinned: its hashes are not on the list of known models)"
-                reason = f"{loaded.id} serves{says if unpinned else ''}"
-                found.append((name, Finding(Status.OK, reason)))
-        for role, failure in self._loaded.failures.items():
-            status = Status.FAILING if role in _REQUIRED else Status.DEGRADED
-            found.append((f"model_{role}", Finding(status, failure.message)))
-        return found
-
-    def _store_check(self) -> Sequence[tuple[str, Finding]]:
-        """What the store says of itself, and what the last `models verify` found."""
-        problems = self._store_problems
-        if problems:
-            return [("model_store", Finding(Status.DEGRADED, "; ".join(problems)))]
-        return [("model_store", Finding(Status.OK, "no model is known to be damaged or slow"))]
-
-    def _lanes_check(self) -> Sequence[tuple[str, Finding]]:
-        stuck = self.stuck_lane()
-        if stuck is not None:
-            return [("inference", Finding(Status.FAILING, stuck))]
-        return [("inference", Finding(Status.OK, "both lanes answer"))]
-
-    def _load_check(self) -> Sequence[tuple[str, Finding]]:
-        step = self._service.judge_load()
-        if step is Step.EVERYTHING:
-            return [("load", Finding(Status.OK, "a new stream gets all that it asks for"))]
-        cause = self._service.load.cause()
-        return [("load", Finding(Status.DEGRADED, f"{_STEPS[step]}: {cause}"))]
-
-    def _canary_check(self) -> Sequence[tuple[str, Finding]]:
-        if self._service.models is None:
-            return []
-        age, limit = self._canary.age_s, self._live.current.health.canary_max_age_s
-        if self._canary.failure:
-            finding = Finding(Status.FAILING, f"the canary failed: {self._canary.failure}")
-        elif age is None:
-            finding = Finding(Status.STARTING, "no canary has been decoded yet")
-        elif age > limit:
-            finding = Finding(Status.DEGRADED, f"no canary was decoded in the last {limit:g} s")
-        else:
-            finding = Finding(Status.OK, "a canary was decoded recently")
-        return [("canary", finding)]
-
-    def _config_check(self) -> Sequence[tuple[str, Finding]]:
-        live = self._live
-        finding = Finding(Status.OK, "as its sources say")
-        if live.refusal:
-            reason = f"the last reload was refused, the one before it is in force: {live.refusal}"
-            finding = Finding(Status.DEGRADED, reason)
-        elif live.restart:
-            keys = ", ".join(live.restart)
-            finding = Finding(Status.OK, f"a restart is needed for the new values of {keys}")
-        return [("configuration", finding)]
-
-    def _microphone_check(self) -> Sequence[tuple[str, Finding]]:
-        microphone = self._microphone
-        if microphone is None or not microphone.settings.enabled:
-            return []
-        trouble = microphone.trouble()
-        status = Status.DEGRADED if trouble else Status.OK
-        return [("microphone", Finding(status, trouble or microphone.reason))]
-
-    def _history_check(self) -> Sequence[tuple[str, Finding]]:
-        history = self._history
-        if history is None:
-            return []
-        trouble = history.trouble()
-        well = "finals are kept" if history.enabled else "it is off: not a word is kept"
-        status = Status.DEGRADED if trouble else Status.OK
-        return [("history", Finding(status, trouble or well))]
+        return self._checks.stuck_lane()
 
     def _sample(self, now: float) -> Sample:
         load = self._service.load.to_json()
-        live = bool(load["live_streams"])
+        late = self._service.load.seen_late()
         return Sample(
             round(now, 1),
             psutil.cpu_percent(None),
             round(100 * load["load_with_one_more"], 1),
             self._service.sessions,
-            load["partials_late_ms"] if live else None,
-            load["finals_late_ms"] if live else None,
+            *(None if seconds is None else round(1000 * seconds, 1) for seconds in late),
         )
 
     def _sharing(self) -> float:
@@ -307,31 +175,7 @@ class AgentStatus:
         metrics.gauge(
             "hops_a_run", "Hops that shared a run of a graph, mean since the start", self._sharing
         )
-        metrics.gauge("cpu_percent", "Load of all cores", lambda: psutil.cpu_percent(None))
-        metrics.gauge(
-            "memory_available_bytes",
-            "Memory left on the box",
-            lambda: float(psutil.virtual_memory().available),
-        )
-        metrics.gauge("temperature_celsius", "Hottest sensor", temperature_c)
-
-
-def _refused(refusals: Sequence[Refusal]) -> list[Mapping[str, str]]:
-    return [{"id": r.id, "level": r.level, "code": r.code, "message": r.message} for r in refusals]
-
-
-def _parameters(model: Any) -> dict[str, Any]:
-    """What the model was told beside its weights, and whether hotwords change what it reads."""
-    shown = {}
-    if (parameters := getattr(model, "parameters", None)) is not None:
-        shown["parameters"] = parameters.to_json()
-    if (can_bias := getattr(model, "can_bias", None)) is not None:
-        shown["hotwords"] = can_bias
-    return shown
-
-
-def _with_level(refusal: Refusal) -> str:
-    return f"{refusal} (level: {refusal.level})" if refusal.level else str(refusal)
+        add_hardware_metrics(metrics)
 
 
 def board_name() -> str:

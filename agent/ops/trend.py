@@ -23,7 +23,7 @@ class Sample:
     """Share of the online lane that the open streams and one more need when all speak."""
     streams: int
     partials_ms: float | None
-    """One partial in 20 was later than this; None while no stream is open."""
+    """One partial in 20 was later than this; None where there was none lately."""
     finals_ms: float | None
 
 

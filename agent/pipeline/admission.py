@@ -19,6 +19,7 @@ from typing import Any
 
 from agent.errors import Overloaded
 from agent.pipeline.costs import Mean, RunCost, tail
+from agent.said import say, say_all
 from agent.types import RecognitionMode, StreamOptions
 
 UNIT_S = 0.06
@@ -185,7 +186,7 @@ class LoadMeter:
         reasons: list[str] = []
         if step >= Step.ONE_PASS and options.mode is RecognitionMode.TWO_PASS:
             options = replace(options, mode=RecognitionMode.ONLINE)
-            reasons.append(f"no second pass: {self.reason()}")
+            reasons.append(say("no_second_pass", "no second pass: {why}", why=self.reason()))
         back, hop, ahead = options.chunk_size
         if (
             step >= Step.LONGER_HOP
@@ -195,8 +196,13 @@ class LoadMeter:
             longer = min(2 * hop, LONGEST_HOP)
             options = replace(options, chunk_size=(back, longer, ahead))
             reasons.append(
-                f"a partial every {longer * UNIT_S * 1000:.0f} ms instead of "
-                f"{hop * UNIT_S * 1000:.0f}: {self.reason()}"
+                say(
+                    "longer_hop",
+                    "a partial every {ms} ms instead of {asked}: {why}",
+                    ms=round(longer * UNIT_S * 1000),
+                    asked=round(hop * UNIT_S * 1000),
+                    why=self.reason(),
+                )
             )
         return Admission(options, tuple(reasons))
 
@@ -213,31 +219,44 @@ class LoadMeter:
             "hops_share_a_run": self.batch,
         }
 
+    def seen_late(self) -> tuple[float | None, float | None]:
+        """Seconds that one partial, and one final, in twenty took lately, however few there were;
+        None where there was none."""
+        late = [tail(seen, self._clock(), few=1) for seen in (self._late, self._final_late)]
+        return late[0] or None, late[1] or None
+
     def cause(self) -> str:
         """What makes the load high, in words that stay the same while it does."""
         now, limits = self.pressure(), self.limits
         causes = []
         if now.load >= limits.max_load * (_AT[Step.ONE_PASS] - MARGIN):
-            causes.append("open streams need nearly all of the online lane")
+            causes.append(say("load_lane", "open streams need nearly all of the online lane"))
         if now.late_s * 1000 >= limits.late_ms * (_AT[Step.ONE_PASS] - MARGIN):
-            causes.append("partials come late")
+            causes.append(say("load_partials", "partials come late"))
         if now.final_late_s * 1000 > limits.final_late_ms * (1 - MARGIN):
-            causes.append("finals come late")
-        return " and ".join(causes) or "the load is falling"
+            causes.append(say("load_finals", "finals come late"))
+        falling = say("load_falling", "the load is falling")
+        return say_all(causes, " and ") if causes else falling
 
     def reason(self) -> str:
         """What the load is, in words and numbers."""
         now = self.pressure()
         words = [
-            f"{len(self._open)} streams are open",
-            f"with one more they would need {100 * now.load:.0f} % of the online lane "
-            f"(at most {100 * self.limits.max_load:.0f} %)",
+            say("load_streams", "{n} streams are open", n=len(self._open)),
+            say(
+                "load_need",
+                "with one more they would need {percent} % of the online lane (at most {most} %)",
+                percent=round(100 * now.load),
+                most=round(100 * self.limits.max_load),
+            ),
         ]
         if now.late_s * 1000 > self.limits.late_ms * _AT[Step.ONE_PASS]:
-            words.append(f"partials are up to {1000 * now.late_s:.0f} ms late")
+            late = "partials are up to {ms} ms late"
+            words.append(say("load_partials_late", late, ms=round(1000 * now.late_s)))
         if now.final_late_s * 1000 > self.limits.final_late_ms:
-            words.append(f"finals are up to {1000 * now.final_late_s:.0f} ms late")
-        return ", ".join(words)
+            late = "finals are up to {ms} ms late"
+            words.append(say("load_finals_late", late, ms=round(1000 * now.final_late_s)))
+        return say_all(words, ", ")
 
     def _wanted(self, now: Pressure, margin: float) -> Step:
         """The step for this pressure; with a margin, the one from which it may be taken back."""

@@ -63,11 +63,11 @@ class Mean:
         return self._sum / self._weight if self._weight else 0.0
 
 
-def tail(seen: deque[tuple[float, float]], now: float) -> float:
-    """The latency that one in twenty exceeds; 0 while there are few."""
+def tail(seen: deque[tuple[float, float]], now: float, few: int = _FEW) -> float:
+    """The latency that one in twenty exceeds; 0 while there are fewer than `few`."""
     while seen and now - seen[0][0] > WINDOW_S:
         seen.popleft()
-    if len(seen) < _FEW:
+    if len(seen) < max(1, few):
         return 0.0
     ordered = sorted(latency for _, latency in seen)
     return ordered[min(len(ordered) - 1, int(_TAIL * len(ordered)))]

@@ -21,6 +21,7 @@ from agent.config import History as HistorySettings
 from agent.errors import HistoryOff, NotReady
 from agent.pipeline.history_files import aside, remove_files, set_aside
 from agent.pipeline.history_store import HistoryStore, KeptFinal, KeptSession, Wanted, read
+from agent.said import say, say_all
 from agent.types import Transcript
 
 _log = logging.getLogger(__name__)
@@ -116,15 +117,19 @@ class History:
         """What is wrong in words; empty when all is well."""
         if not self.enabled:
             return ""
-        said = []
+        said: list[str] = []
         if self._problem:
-            waits = f"; {len(self._waiting)} finals wait in memory" if self._waiting else ""
-            said.append(f"the history can't be written: {self._problem}{waits}")
+            why = "the history can't be written: {why}"
+            said.append(say("history_fails", why, why=self._problem))
+        if self._problem and self._waiting:
+            waiting = "{n} finals wait in memory"
+            said.append(say("history_waiting", waiting, n=len(self._waiting)))
         if self._lost:
-            said.append(f"{self._lost} finals are missing from the history")
+            missing = "{n} finals are missing from the history"
+            said.append(say("history_lost", missing, n=self._lost))
         if self._aside:
             said.append(self._aside)
-        return "; ".join(said)
+        return say_all(said) if said else ""
 
     def status(self) -> dict[str, Any]:
         """For /api/v1/status."""
@@ -290,9 +295,11 @@ class History:
                 reason = f"{reason}; it can't be set aside: {problem}"
             else:
                 again = bool(self._aside)
-                self._aside = (
-                    f"the history was damaged ({reason}) and is kept as {kept.name}; "
-                    "a new one was begun"
+                self._aside = say(
+                    "history_damaged",
+                    "the history was damaged ({why}) and is kept as {name}; a new one was begun",
+                    why=reason,
+                    name=kept.name,
                 )
                 _log.error("%s", self._aside)
                 return again  # a disk that spoils every file is not tried without a pause

@@ -11,10 +11,10 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.types import Transcript
+from agent.types import SpokenCommand, Transcript
 
 FOREVER = float("inf")
 TRIGRAM = 3
@@ -82,6 +82,8 @@ class Wanted:
     before: int | None = None
     """Only finals with a smaller id."""
     limit: int = 100
+    command: str = ""
+    """Only finals that are this command."""
 
 
 class HistoryStore:
@@ -237,6 +239,8 @@ def _conditions(wanted: Wanted, indexed: bool) -> tuple[str, list[object]]:
         terms.append(("f.id = ?", wanted.id))
     if wanted.before is not None:
         terms.append(("f.id < ?", wanted.before))
+    if wanted.command:
+        terms.append(("json_extract(f.details, '$.command.name') = ?", wanted.command))
     for word in wanted.words.split():
         if indexed and len(word) >= TRIGRAM:
             found = "f.id IN (SELECT rowid FROM finals_words WHERE finals_words MATCH ?)"
@@ -256,6 +260,8 @@ def _details(final: Transcript) -> str:
     for name in ("tokens", "timestamps", "spoken", "emotion", "event"):
         if value := getattr(final, name):
             fields[name] = value
+    if final.command is not None:
+        fields["command"] = asdict(final.command)
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -276,5 +282,6 @@ def _kept(row: Sequence[object]) -> KeptFinal:
         fields.get("emotion", ""),
         fields.get("event", ""),
         fields.get("spoken", ""),
+        SpokenCommand(**fields["command"]) if "command" in fields else None,
     )
     return KeptFinal(of, final, time, number)  # type: ignore[arg-type]

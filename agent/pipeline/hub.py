@@ -48,12 +48,20 @@ class Hub:
         for subscription in self._subscriptions:
             subscription.offer(event, passing=passing)
 
+    def last_words(self, most: int) -> dict[str, list[HubEvent]]:
+        """What was said in each session lately: the last event of each of its last segments."""
+        said: dict[str, dict[int, HubEvent]] = {}
+        for event in self._kept:
+            if event["type"] in ("partial", "final"):
+                said.setdefault(event["session_id"], {})[event["segment_id"]] = event
+        return {session: list(events.values())[-most:] for session, events in said.items()}
+
     def forget_words(self, session_id: str = "") -> None:
         """Keep no text any more for those who come back; of one session, or of all."""
         kept = [
             event
             for event in self._kept
-            if event["type"] not in ("partial", "final")
+            if event["type"] not in ("partial", "final", "command")
             or session_id not in ("", event.get("session_id"))
         ]
         self._kept.clear()

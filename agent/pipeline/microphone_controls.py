@@ -1,4 +1,4 @@
-"""Mute and gain of the microphone, kept over restarts: a box that was muted stays muted."""
+"""What page and REST set of the microphone, kept over restarts: who was muted stays muted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from agent.config import Microphone
 
 _log = logging.getLogger(__name__)
 
@@ -16,32 +19,46 @@ _MAX_BYTES = 4096
 
 @dataclass(frozen=True)
 class Controls:
-    """What page and REST set."""
+    """None: as the configuration has it."""
 
     muted: bool = False
-    gain_db: float = 0.0
+    gain_db: float | None = None
+    enabled: bool | None = None
 
 
-def read_controls(path: Path, default: Controls) -> Controls:
-    """What was set last; `default` where nothing was, or the file is damaged."""
+def read_controls(path: Path, settings: Microphone) -> Controls:
+    """What was set last; nothing where the file lacks, muted where it is damaged.
+
+    What was set in place of a key's value holds until the key has another one: who changes the
+    configuration has the last word.
+    """
     try:
         with path.open("rb") as file:
             fields = json.loads(file.read(_MAX_BYTES))
-        muted, gain_db = fields["muted"], float(fields["gain_db"])
+        now = _configured(settings)
+        before = fields.get("instead_of", now)
+        held = {name: fields.get(name) for name in now if before.get(name) == now[name]}
+        muted, gain_db, enabled = fields["muted"], held.get("gain_db"), held.get("enabled")
+        if gain_db is not None:
+            gain_db = min(max(float(gain_db), -MOST_GAIN_DB), MOST_GAIN_DB)
     except FileNotFoundError:
-        return default
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Controls()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         _log.warning("%s can't be read (%s); the microphone starts muted", path, error)
-        return Controls(True, default.gain_db)
-    return Controls(muted is True, min(max(gain_db, -MOST_GAIN_DB), MOST_GAIN_DB))
+        return Controls(muted=True)
+    return Controls(muted is True, gain_db, enabled if isinstance(enabled, bool) else None)
 
 
-def write_controls(path: Path, controls: Controls) -> None:
+def write_controls(path: Path, controls: Controls, settings: Microphone) -> None:
     """Write atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     with fresh.open("w", encoding="utf-8") as file:
-        json.dump(asdict(controls), file)
+        json.dump({**asdict(controls), "instead_of": _configured(settings)}, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
+
+
+def _configured(settings: Microphone) -> dict[str, Any]:
+    return {"gain_db": settings.gain_db, "enabled": settings.enabled}

@@ -53,6 +53,7 @@ class Feed:
         self.dropped = 0
         """Samples lost, at 16 kHz."""
         self._stream: LiveStream | None = None
+        self._stream_options = options
         self._models: ModelSet | None = None
         self._opened = self._voice_at = 0.0
         self._due_since: float | None = None
@@ -65,6 +66,10 @@ class Feed:
     def session_id(self) -> str | None:
         """Of the session that is open."""
         return self._stream.session_id if self._stream else None
+
+    def use(self, options: StreamOptions, session_s: float) -> None:
+        """Other settings; where options differ, the next session begins in the next pause."""
+        self._options, self._session_s = options, session_s
 
     def wake(self) -> None:
         """There is something in the ring."""
@@ -142,13 +147,15 @@ class Feed:
         await stream.skip(samples)
 
     async def _open(self) -> LiveStream | None:
+        options = self._options
         try:
-            stream = await self._service.open(self._options, source=MICROPHONE_SOURCE)
+            stream = await self._service.open(options, source=MICROPHONE_SOURCE)
         except (NotReady, Overloaded) as error:
             self.waits_for = error.message
             return None
         self.waits_for = ""
         self._stream, self._models = stream, self._service.models
+        self._stream_options = options
         self._opened = self._voice_at = self._clock()
         self._due_since, self._speaking = None, False
         reader = asyncio.create_task(self._follow(stream), name=f"microphone-{stream.session_id}")
@@ -169,9 +176,11 @@ class Feed:
             await stream.finish()
 
     def _is_due(self) -> bool:
-        """Whether other models serve, or the session is long enough, and nobody speaks."""
+        """Whether other models serve, other options are wanted, or the session is long enough,
+        and nobody speaks."""
         now, models = self._clock(), self._service.models
         switched = models is not None and models is not self._models
+        switched = switched or self._options != self._stream_options
         if not switched and now - self._opened < self._session_s:
             self._due_since = None
             return False

@@ -13,6 +13,8 @@ import psutil
 from agent.engine.base import Tunable
 from agent.errors import AgentError, ModelError, ModelInUse, ModelLoadError, StoreBusy
 from agent.pipeline.service import TranscriptionService
+from agent.said import say
+from agent.store.box_memory import shares_memory
 from agent.store.checkup import ModelCheckup
 from agent.store.install import InstalledModel
 from agent.store.loader import LoadedRole
@@ -220,7 +222,8 @@ class ModelKeeper:
     def _store_problems(self) -> tuple[str, ...]:
         problems = [self.store.roles_problem()]
         if last := self.store.last_check():
-            problems += [f"the check of {last[0]}: {problem}" for problem in last[1]]
+            told = "the check of {time}: {problem}"
+            problems += [say("last_check", told, time=last[0], problem=p) for p in last[1]]
         return tuple(problem for problem in problems if problem)
 
 
@@ -239,11 +242,12 @@ def require_memory(store: ModelStore, name: str) -> None:
         found = store.library.find(parse_ref(name))
     except AgentError:
         return  # whatever is wrong with it is said when it is loaded
-    needed = found.manifest.requires.memory_mb
+    needed = store.memory_needed_mb(found)
     left = psutil.virtual_memory().available // 2**20
     if needed > left:
+        shared = ", shared with the GPU" if shares_memory() else ""
         error = ModelError(
-            f"{found.ref} needs {needed} MB beside the models in use, {left} MB are left; "
+            f"{found.ref} needs {needed} MB beside the models in use, {left} MB are left{shared}; "
             "stop other programs, or choose it with the agent stopped"
         )
         error.code = "no_memory"

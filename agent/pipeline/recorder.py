@@ -43,8 +43,9 @@ class Recorder:
         probe: Probe,
     ) -> None:
         """`take` gets the audio, after the supervisor was told of it."""
+        self.wish = wish
+        """What the next capture is to open."""
         self._supervisor = supervisor
-        self._wish = wish
         self._take = take
         self._record, self._probe = record, probe
         self._capture: Recording | None = None
@@ -57,7 +58,7 @@ class Recorder:
             await self._open()
         elif order is Order.CLOSE:
             await self.close()
-        elif order is Order.PROBE and self._wish.device and self._prober is None:
+        elif order is Order.PROBE and self.wish.device and self._prober is None:
             self._prober = asyncio.create_task(self._look_for_wanted(), name="microphone-probe")
 
     def check(self) -> None:
@@ -90,7 +91,7 @@ class Recorder:
 
     async def _open(self) -> None:
         try:
-            self._capture = await self._record(self._wish)
+            self._capture = await self._record(self.wish)
         except OSError as error:
             self._supervisor.lost(SourceState.FAILED, f"no capture process: {error}")
             return
@@ -110,7 +111,7 @@ class Recorder:
 
     async def _look_for_wanted(self) -> None:
         try:
-            if await self._probe(self._wish):
+            if await self._probe(self.wish):
                 self._supervisor.preferred_is_back()
         except OSError as error:
             _log.info("the wanted microphone can't be looked for: %s", error)

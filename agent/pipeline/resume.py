@@ -87,6 +87,7 @@ class ResumableStream:
         self.resume_id = uuid.uuid4().hex
         self.session_id = live.session_id
         self.mode = live.mode
+        self.degraded = live.degraded
         self.next_sample = 0
         self._registry = registry
         self._live = live

@@ -14,6 +14,7 @@ from agent.engine.session import SessionSettings
 from agent.engine.together import Batchable
 from agent.errors import InferenceError, NotReady, Overloaded
 from agent.pipeline.admission import Admission, LoadLimits, LoadMeter, Step
+from agent.pipeline.command_watch import CommandWatch
 from agent.pipeline.history import FinalKeeper, NoHistory
 from agent.pipeline.hub import Hub
 from agent.pipeline.lanes import Lane
@@ -52,6 +53,7 @@ class TranscriptionService:
         observer: PipelineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         history: FinalKeeper | None = None,
+        commands: CommandWatch | None = None,
     ) -> None:
         self.online = online
         self.offline = offline
@@ -61,6 +63,7 @@ class TranscriptionService:
         self.observer = observer or NoObserver()
         self.clock = clock
         self.history = history or NoHistory()
+        self.commands = commands or CommandWatch()
         self.load = LoadMeter(online.workers, online.batch, limits.load, clock)
         online.tell(self.load.ran)
         self._limits = limits
@@ -74,6 +77,11 @@ class TranscriptionService:
     def sessions(self) -> int:
         """Streams that are open now."""
         return len(self._streams)
+
+    @property
+    def streams(self) -> tuple[LiveStream, ...]:
+        """The streams that are open now, in the order of their opening."""
+        return tuple(self._streams.values())
 
     @property
     def models(self) -> ModelSet | None:
@@ -133,7 +141,11 @@ class TranscriptionService:
         self._streams[stream.session_id] = stream
         if stream.is_live:
             self.load.opened(stream.session_id, replace(got.options, mode=stream.mode))
-        opened: dict[str, Any] = {"session_id": stream.session_id, "source": source}
+        opened: dict[str, Any] = {
+            "session_id": stream.session_id,
+            "source": source,
+            "name": options.wav_name,
+        }
         if stream.degraded:
             opened["degraded"] = list(stream.degraded)
         self.hub.publish("session_opened", opened)

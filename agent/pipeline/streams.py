@@ -16,6 +16,7 @@ from agent.errors import StreamFailed
 from agent.log_context import SESSION
 from agent.pipeline.admission import LoadMeter
 from agent.pipeline.buffers import AudioBatch, AudioBuffer, EventBuffer, partial_key
+from agent.pipeline.command_watch import CommandWatch
 from agent.pipeline.history import FinalKeeper
 from agent.pipeline.history_store import KeptSession
 from agent.pipeline.hub import Hub
@@ -23,6 +24,7 @@ from agent.pipeline.lanes import Lane
 from agent.pipeline.observer import PipelineObserver
 from agent.types import (
     SAMPLE_RATE,
+    CommandHeard,
     Int16,
     ModelSet,
     SpeechSegment,
@@ -57,6 +59,7 @@ class StreamHost(Protocol):
     clock: Callable[[], float]
     load: LoadMeter
     history: FinalKeeper
+    commands: CommandWatch
 
     def closed(self, stream: LiveStream) -> None:
         """Called when the stream's work has ended."""
@@ -77,6 +80,8 @@ class LiveStream:
         buffer_ms: int,
     ) -> None:
         self.session_id = uuid.uuid4().hex[:16]
+        self.opened = time.time()
+        """UNIX time."""
         self.options = options
         self.source = source
         self.is_live = source != FILE_SOURCE
@@ -87,7 +92,7 @@ class LiveStream:
         session = Session(models, options, service.settings, self.session_id)
         self.mode = session.mode
         self._kept_as = KeptSession(
-            self.session_id, source, options.wav_name, session.mode.value, time.time()
+            self.session_id, source, options.wav_name, session.mode.value, self.opened
         )
         self._input = AudioBuffer(options.sample_rate, buffer_ms)
         self._events: EventBuffer[StreamEvent] = EventBuffer(EVENT_BOUND)
@@ -202,9 +207,17 @@ class LiveStream:
             load.partial_latency(seconds)
 
     async def _emit(self, event: StreamEvent) -> None:
+        heard: CommandHeard | None = None
         if isinstance(event, Transcript) and event.is_final:
+            event = self._service.commands.read(event)
             # What is shown is already on the disk.
             await self._service.history.keep(self._kept_as, event)
+            heard = self._service.commands.heard(event, self.source)
+        await self._publish(event)
+        if heard is not None:
+            await self._publish(heard)
+
+    async def _publish(self, event: StreamEvent) -> None:
         kind, data = self._service.describe(event)
         self._service.hub.publish(kind, data)
         await self._events.put(event, partial_key(event))

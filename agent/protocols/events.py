@@ -24,8 +24,10 @@ from agent.protocols.hotwords import read_hotwords
 from agent.stamps import sentences
 from agent.types import (
     AudioGap,
+    CommandHeard,
     Int16,
     RecognitionMode,
+    SpokenCommand,
     StreamError,
     StreamEvent,
     StreamFinished,
@@ -66,6 +68,8 @@ def describe(event: StreamEvent) -> tuple[str, dict[str, Any]]:
     fields: dict[str, Any] = {"session_id": event.session_id}
     if isinstance(event, Transcript):
         return "final" if event.is_final else "partial", fields | _transcript(event)
+    if isinstance(event, CommandHeard):
+        return "command", fields | _command(event)
     if isinstance(event, VoiceStarted):
         return "voice_started", fields | {
             "segment_id": event.segment_id,
@@ -79,6 +83,11 @@ def describe(event: StreamEvent) -> tuple[str, dict[str, Any]]:
         return "error", fields | {"code": event.code, "message": event.message}
     assert isinstance(event, StreamFinished)
     return "stopped", fields | {"duration_ms": event.duration_ms}
+
+
+def command_fields(command: SpokenCommand) -> dict[str, Any]:
+    """A command as JSON tells it wherever it is listed: its name and slots."""
+    return {"name": command.name, "slots": dict(command.slots)}
 
 
 def parse_client_message(text: str) -> Start | Stop | Ping:
@@ -127,10 +136,23 @@ def _start(fields: Mapping[str, Any]) -> Start:
         sample_rate=read_rate(fields, "sample_rate"),
         hotwords=read_hotwords(fields.get("hotwords")),
         itn=read_bool(fields, "itn", True),
+        punctuation=read_bool(fields, "punctuation", True),
         language=read_text(fields, "language", "auto"),
     )
     resume_id = read_text(fields, "resume_id", "")
     return Start(options, resume_id, read_index(fields, "received_seq"))
+
+
+def _command(event: CommandHeard) -> dict[str, Any]:
+    return {
+        "segment_id": event.segment_id,
+        "start_ms": event.start_ms,
+        "end_ms": event.end_ms,
+        "text": event.text,
+        **command_fields(event.command),
+        "phrase": event.command.phrase,
+        "edits": event.command.edits,
+    }
 
 
 def _transcript(event: Transcript) -> dict[str, Any]:
@@ -149,4 +171,6 @@ def _transcript(event: Transcript) -> dict[str, Any]:
     for key in ("spoken", "language", "emotion", "event"):
         if getattr(event, key):
             fields[key] = getattr(event, key)
+    if event.command is not None:
+        fields["command"] = command_fields(event.command)
     return fields

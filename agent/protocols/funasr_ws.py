@@ -208,6 +208,7 @@ def _options(fields: Mapping[str, Any], before: StreamOptions) -> StreamOptions:
         sample_rate=read_rate(fields, "audio_fs") if "audio_fs" in fields else before.sample_rate,
         hotwords=(read_hotwords(fields["hotwords"]) if "hotwords" in fields else before.hotwords),
         itn=read_bool(fields, "svs_itn", itn) if "itn" not in fields else itn,
+        punctuation=read_bool(fields, "punctuation", before.punctuation),
         language=read_text(fields, "svs_lang", before.language),
         wav_name=read_text(fields, "wav_name", before.wav_name),
     )

@@ -69,6 +69,7 @@ def parse_fields(fields: Mapping[str, Sequence[str]]) -> TranscriptionRequest:
             language=language.lower(),
             hotwords=_hotwords(fields),
             itn=_flag(fields, "itn", True),
+            punctuation=_flag(fields, "punctuation", True),
         ),
         response_format,
         stream,

@@ -9,6 +9,7 @@ from typing import Any
 from agent.joining import join_texts
 from agent.types import (
     AudioGap,
+    CommandHeard,
     StreamError,
     StreamEvent,
     StreamFinished,
@@ -129,7 +130,7 @@ class TurnWriter:
             return self._failed(event)
         if isinstance(event, StreamFinished):
             return self._finished(event)
-        if isinstance(event, AudioGap):
+        if isinstance(event, AudioGap | CommandHeard):
             return []
         if not self._finds_turns:
             return self._of_whole(event)

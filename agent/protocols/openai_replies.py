@@ -9,9 +9,10 @@ from typing import Any
 
 from agent.joining import join_texts
 from agent.protocols.openai import TranscriptionRequest
+from agent.said import by_code
 from agent.stamps import Sentence, cues, stamped_units
 from agent.subtitles import to_srt, to_vtt
-from agent.types import FileTranscript, Transcript
+from agent.types import FileTranscript, SpokenCommand, Transcript
 
 UNKNOWN_LANGUAGE = "und"
 """Said where neither the recogniser nor the request named one (ISO 639-2 `undetermined`)."""
@@ -87,11 +88,23 @@ def _json(
             body["segments"] = [_segment(i, part) for i, part in enumerate(parts)]
         if "word" in request.granularities:
             body["words"] = [word for s in transcript.segments for word in _words(s)]
+    commands = [
+        _command(segment, segment.command) for segment in transcript.segments if segment.command
+    ]
+    if commands:
+        body["commands"] = commands
     if transcript.warning:
         body["warning"] = transcript.warning
     if remarks:
         body["remarks"] = list(remarks)
+        body["said"] = [by_code(remark) for remark in remarks]
     return body
+
+
+def _command(segment: Transcript, command: SpokenCommand) -> dict[str, Any]:
+    """An addition of this agent: a segment that is one of the configured commands."""
+    times = {"start": segment.start_ms / _MS, "end": segment.end_ms / _MS}
+    return {"name": command.name, "slots": dict(command.slots), **times}
 
 
 def _language(transcript: FileTranscript, request: TranscriptionRequest) -> str:

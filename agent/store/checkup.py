@@ -35,7 +35,9 @@ class ModelCheckup:
     variant: str = ""
     provider: str = ""
     memory_mb: int = 0
-    """What its manifest says that it needs."""
+    """What it needs: by its manifest, or on a GPU that shares the memory as it was measured."""
+    gpu_mb: int = 0
+    """Part of that which such a GPU holds."""
     pinned: bool = False
     real_time_factor: float = 0.0
     recorded: float = 0.0
@@ -64,6 +66,7 @@ def checkup(
     old = choice.chosen.result if choice is not None and choice.chosen is not None else None
     recorded = round(old.rtf, 5) if old is not None and result.passed else 0.0
     limit = max(SLOWER * old.golden_s, old.golden_s + _LEAST_S) if old is not None else 0.0
+    stated_mb = found.manifest.requires.memory_mb
     return ModelCheckup(
         role=found.manifest.task,
         ref=str(found.ref),
@@ -73,7 +76,8 @@ def checkup(
         message=result.message,
         variant=choice.variant if choice else "",
         provider=choice.provider if choice else "",
-        memory_mb=found.manifest.requires.memory_mb,
+        memory_mb=choice.need_mb(stated_mb) if choice else stated_mb,
+        gpu_mb=round(old.gpu_mb) if old is not None else 0,
         pinned=pinned,
         real_time_factor=round(result.rtf, 5),
         recorded=recorded,

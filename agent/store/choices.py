@@ -54,6 +54,17 @@ class ProviderChoice:
         found = (a for a in self.attempts if (a.variant, a.provider, a.derived) == wanted)
         return next(found, None)
 
+    def need_mb(self, stated_mb: int) -> int:
+        """Memory for the chosen form; `stated_mb` is what the manifest says, for the CPU.
+
+        Where the GPU shares the memory, what was measured counts, resident and held by the GPU:
+        the two are apart. The weights are in one of them only, so nothing is added to the stated.
+        """
+        result = self.chosen.result if self.chosen else None
+        if result is None or not result.gpu_mb:
+            return stated_mb
+        return max(stated_mb, round(result.memory_mb + result.gpu_mb))
+
     def to_json(self) -> dict[str, Any]:
         """As status shows it."""
         return {
@@ -137,5 +148,6 @@ def _shown(attempt: Attempt) -> dict[str, Any]:
         "load_s": result.load_s,
         "real_time_factor": round(result.rtf, 5),
         "memory_mb": result.memory_mb,
+        "gpu_mb": result.gpu_mb,
         "nodes": dict(result.nodes),
     }

@@ -23,7 +23,7 @@ from agent.store.box import fingerprint
 from agent.store.disk import Disk, require_space
 from agent.store.inspect_graph import GraphFacts
 from agent.store.manifest import ListedFile, Manifest, Variant
-from agent.store.rewrite import dequantise, dequantise_to_fp16
+from agent.store.rewrite import dequantise, dequantise_to_fp16, to_fp16
 from agent.store.rewrite_by_stream import products_by_stream
 from agent.store.rewrite_lean import lean_by_stream, lean_signed
 from agent.store.rewrite_signed import NothingToDo, signed_weights
@@ -176,6 +176,10 @@ def _is_dynamic_int8(facts: GraphFacts) -> bool:
     return facts.quantised == "dynamic_int8"
 
 
+def _is_float(facts: GraphFacts) -> bool:
+    return facts.quantised == "none"
+
+
 def _unchanged(data: bytes, name: str) -> bytes:
     return data
 
@@ -183,6 +187,7 @@ def _unchanged(data: bytes, name: str) -> bytes:
 DERIVATIONS: tuple[Derivation, ...] = (
     Derivation("fp32-from-int8", "cuda", _is_dynamic_int8, dequantise),
     Derivation("fp16-from-int8", "cuda", _is_dynamic_int8, dequantise_to_fp16),
+    Derivation("fp16-from-fp32", "cuda", _is_float, to_fp16),
     Derivation("lean-by-stream", "cpu", _is_dynamic_int8, lean_by_stream, optimise=True),
     Derivation("lean-s8", "cpu", _is_dynamic_int8, lean_signed, optimise=True),
     Derivation("s8-by-stream", "cpu", _is_dynamic_int8, products_by_stream, optimise=True),

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from agent.engine.base import EngineSettings
-from agent.errors import ModelLoadError
+from agent.errors import AgentError, ModelLoadError
 from agent.store.golden import check_golden
-from agent.store.library import Library
+from agent.store.library import FoundModel, Library
 from agent.store.loader import (
     CheckModel,
     ChooseVariant,
+    Chosen,
     LoadedRole,
     LoadModel,
     NoUsableModel,
     Refusal,
+    first_variant,
     load_role,
+    require_fit,
 )
+from agent.store.refs import ModelRef, parse_ref
 from agent.store.roles import ROLES, Role
 from agent.types import ModelSet
+
+_MEMORY_A_BYTE = 3
+"""Bytes of memory that loading takes for a byte of graphs: as read, as parsed, as packed."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +85,72 @@ def load_models(
     choose: ChooseVariant | None = None,
     load_model: LoadModel | None = None,
     check: CheckModel = check_golden,
+    at_once: int = 1,
+    available: Callable[[], int] = lambda: psutil.virtual_memory().available,
 ) -> LoadedModels:
-    """Load each role of `lists`; a role that fails does not keep the others from loading."""
-    roles: dict[Role, LoadedRole] = {}
-    failures: dict[Role, NoUsableModel] = {}
-    for role in ROLES:
-        ids = lists.get(role, ())
-        if not ids:
-            continue
+    """Load each role of `lists`; a role that fails does not keep the others from loading.
+
+    `at_once` roles are loaded side by side at most, where `available` bytes of memory allow it:
+    hashing and the runtime's own loading keep one core each busy. Variants are chosen before that,
+    one after the other, as choosing may measure time.
+    """
+    wanted = {role: ids for role in ROLES if (ids := lists.get(role, ()))}
+    chooser = _Chooser(choose or first_variant)
+    if at_once > 1 and len(wanted) > 1:
+        size = sum(
+            chooser.foresee(role, ids[0], library, settings.get(role, EngineSettings()))
+            for role, ids in wanted.items()
+        )
+        if available() < _MEMORY_A_BYTE * size:
+            at_once = 1
+
+    def load(role: Role) -> LoadedRole | NoUsableModel:
         try:
-            roles[role] = load_role(
+            return load_role(
                 role,
-                ids,
+                wanted[role],
                 library,
                 settings.get(role, EngineSettings()),
-                choose=choose,
+                choose=chooser.choose,
                 load_model=load_model,
                 check=check,
             )
         except NoUsableModel as failure:
-            failures[role] = failure
-    return LoadedModels(roles, failures)
+            return failure
+
+    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="load") as threads:
+        loaded = dict(zip(wanted, threads.map(load, wanted), strict=True))
+    return LoadedModels(
+        {role: found for role, found in loaded.items() if isinstance(found, LoadedRole)},
+        {role: failure for role, failure in loaded.items() if isinstance(failure, NoUsableModel)},
+    )
+
+
+class _Chooser:
+    """Chooses for one thread at a time, and once for a model in a role."""
+
+    def __init__(self, choose: ChooseVariant) -> None:
+        self._choose = choose
+        self._lock = threading.Lock()
+        self._chosen: dict[tuple[Role, ModelRef], Chosen] = {}
+
+    def choose(self, role: Role, found: FoundModel, settings: EngineSettings) -> Chosen:
+        """The variant of a model for a role. Raises what refuses it."""
+        with self._lock:
+            if (role, found.ref) not in self._chosen:
+                self._chosen[role, found.ref] = self._choose(role, found, settings)
+            return self._chosen[role, found.ref]
+
+    def foresee(self, role: Role, name: str, library: Library, settings: EngineSettings) -> int:
+        """Choose for the model that a role will load first; the bytes of its graphs.
+
+        0 for a model that will be refused: why, its loading finds out and tells.
+        """
+        try:
+            found = library.find(parse_ref(name))
+            require_fit(found.manifest, role)
+            chosen = self.choose(role, found, settings)
+        except AgentError:
+            return 0
+        graphs = chosen.variant.graphs.values()
+        return sum(found.manifest.files[graph].size for graph in graphs)

@@ -12,7 +12,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
@@ -155,6 +155,7 @@ class Chooser:
             variant=variant,
             provider=provider,
             threads=settings.threads,
+            gpu=asdict(settings.gpu),
             vad=dict(settings.vad),
         )
 

@@ -7,8 +7,9 @@ when it is interrupted.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,8 @@ from agent.store.trial_gate import TrialGate
 from agent.store.trust import TrustedKeys
 
 _GPU_LIMIT_S = 60.0
+_LOADS_AT_ONCE = 2
+"""More would wait for each other: the runtime loads graphs with Python's lock held in part."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,12 @@ class ModelStore:
                 choose=self._choose_with(trials),
                 load_model=self._load_model,
                 check=self._check,
+                at_once=self._loads_at_once(),
             )
+
+    def _loads_at_once(self) -> int:
+        low_memory = any(engine.low_memory for engine in self._settings.engine.values())
+        return 1 if low_memory else min(len(os.sched_getaffinity(0)), _LOADS_AT_ONCE)
 
     def load_one(self, role: Role, name: str) -> LoadedRole:
         """Load exactly this model for a role. Raises its refusal as a ModelError."""
@@ -253,6 +261,11 @@ class ModelStore:
         """For each role, its models in order up to the one that would serve. Nothing is kept."""
         return self._inspection.check_roles({role: self.order(role) for role in ROLES})
 
+    def memory_needed_mb(self, found: FoundModel) -> int:
+        """What a model needs to be loaded, by its manifest and by what was measured here."""
+        choice, stated_mb = self._chooser.remembered(found), found.manifest.requires.memory_mb
+        return choice.need_mb(stated_mb) if choice else stated_mb
+
     def abort(self) -> None:
         """End the trials at work; whatever they were for is refused. Called at a stop."""
         self._gate.abort()
@@ -266,9 +279,14 @@ class ModelStore:
             self._settings.state / "derived",
             self._disk,
             provider=self._settings.provider,
-            fingerprint=fingerprint(),
+            fingerprint={**fingerprint(), "gpu_settings": str(self._gpu_settings())},
             gpu=lambda: self._gpu,
         )
+
+    def _gpu_settings(self) -> dict[str, int]:
+        """A proof counts for the GPU and the limit that it was made with."""
+        engine = next(iter(self._settings.engine.values()), EngineSettings())
+        return asdict(engine.gpu)
 
     @cached_property
     def _gpu(self) -> Gpu:

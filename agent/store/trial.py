@@ -56,7 +56,7 @@ _ERRORS: Mapping[str, type[ModelError]] = {
         InferenceError,
     )
 }
-_NUMBERS = ("load_s", "golden_s", "audio_s", "memory_mb")
+_NUMBERS = ("load_s", "golden_s", "audio_s", "memory_mb", "gpu_mb")
 _TEXTS = ("code", "level", "message")
 
 
@@ -73,6 +73,8 @@ class TrialRequest:
     derived: str = ""
     """Folder of the derived graphs to use instead of the variant's own; empty: its own."""
     threads: int = 1
+    gpu: Mapping[str, int] = field(default_factory=dict)
+    """Fields of `agent.engine.base.GpuSettings`."""
     vad: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 3
     """Runs of the golden audio; the shortest counts."""
@@ -97,6 +99,9 @@ class TrialResult:
     """Code of the error; empty when the model passed."""
     level: str = ""
     message: str = ""
+    gpu_mb: float = 0.0
+    """What the GPU held more after the runs, where it shares the memory and that is told: weights,
+    arena and CUDA itself; none of it is resident memory."""
 
     @classmethod
     def from_json(cls, tree: Any) -> TrialResult:

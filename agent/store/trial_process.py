@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 
 import psutil
 
-from agent.engine.base import EngineSettings
+from agent.engine.base import EngineSettings, GpuSettings
 from agent.errors import (
     AgentError,
     CompatibilityError,
@@ -31,6 +31,8 @@ from agent.errors import (
     ModelError,
     ModelLoadError,
 )
+from agent.store.box_memory import gpu_held_mb
+from agent.store.candidates import HALVED
 from agent.store.derive import derivation_named, derive_variant, derived_graphs
 from agent.store.disk import Disk
 from agent.store.golden import built_in_clip, check_golden, read_clip
@@ -56,7 +58,8 @@ _AS_FAST = 1.03
 _QUICKER_TO_LOAD = 0.85
 """Of the original's time to load: derived graphs that are as fast are used for this."""
 _COPIES = 5
-"""Of all graphs, that deriving and proving hold in memory at once."""
+"""Of all graphs, that deriving and proving hold in memory at once; int8 grows by it."""
+_COPIES_HALVED = 3
 
 
 class NotFaster(CompatibilityError):
@@ -113,7 +116,10 @@ def _try(request: Mapping[str, Any]) -> Answer:
 
     manifest, folder, variant = _variant(request)
     settings = EngineSettings(
-        threads=request["threads"], provider=request["provider"], vad=request["vad"]
+        threads=request["threads"],
+        provider=request["provider"],
+        gpu=GpuSettings(**request["gpu"]),
+        vad=request["vad"],
     )
     started = time.perf_counter()
     derived = derived_graphs(Path(request["derived"]), manifest) if request["derived"] else None
@@ -122,19 +128,22 @@ def _try(request: Mapping[str, Any]) -> Answer:
         read_s = time.perf_counter() - started
         _inspect(files)
         release_memory()
-        before = psutil.Process().memory_info().rss
+        before, gpu_before = psutil.Process().memory_info().rss, gpu_held_mb()
         started = time.perf_counter()
         model = _load(manifest, files, settings)
         load_s = read_s + time.perf_counter() - started
         memory = max(0, psutil.Process().memory_info().rss - before)
         role = cast(Role, request["role"])
         seconds, audio_s = _timed(role, model, files, request["runs"])
+        on_gpu = settings.provider == "cuda"
+        gpu_mb = max(0, gpu_held_mb() - gpu_before) if on_gpu else 0
         nodes, notes = _placement(manifest, files, settings, role)
     return {
         "load_s": round(load_s, 4),
         "golden_s": round(seconds, 5),
         "audio_s": round(audio_s, 3),
         "memory_mb": round(memory / 2**20, 1),
+        "gpu_mb": gpu_mb,
         "nodes": nodes,
         "notes": notes,
     }
@@ -161,8 +170,7 @@ def _timed(role: Role, model: Any, files: VerifiedModel, runs: int) -> tuple[flo
 def _derive(request: Mapping[str, Any]) -> Answer:
     manifest, folder, variant = _variant(request)
     derivation = derivation_named(request["derivation"])
-    if derivation.provider == "cpu":
-        _require_memory(manifest, variant)
+    _require_memory(manifest, variant, _COPIES_HALVED if derivation.name == HALVED else _COPIES)
     target = Path(request["target"])
     derive_variant(manifest, folder, variant, derivation, target, Disk())
     if derivation.provider != "cpu":
@@ -170,8 +178,8 @@ def _derive(request: Mapping[str, Any]) -> Answer:
     return {"message": _prove_better(request, target / derivation.name)}
 
 
-def _require_memory(manifest: Manifest, variant: Variant) -> None:
-    needed = _COPIES * sum(manifest.files[file].size for file in variant.graphs.values())
+def _require_memory(manifest: Manifest, variant: Variant, copies: int) -> None:
+    needed = copies * sum(manifest.files[file].size for file in variant.graphs.values())
     free = psutil.virtual_memory().available
     if free < needed:
         raise CompatibilityError(
@@ -211,9 +219,10 @@ def _prove_better(request: Mapping[str, Any], derived: Path) -> str:
 def _timed_load(
     manifest: Manifest, files: VerifiedModel, settings: EngineSettings
 ) -> tuple[Any, float]:
-    started = time.perf_counter()
+    """The model, and the CPU time that loading it took in seconds."""
+    started = time.process_time()
     model = _load(manifest, files, settings)
-    return model, time.perf_counter() - started
+    return model, time.process_time() - started
 
 
 def _clip(files: VerifiedModel) -> Int16:

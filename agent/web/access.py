@@ -23,7 +23,7 @@ from agent.web.peer import (
 )
 from agent.web.throttle import Throttle
 from agent.web.tls import local_addresses
-from agent.web.token import TokenError, TokenKeeper, new_token
+from agent.web.token import TokenError, TokenKeeper
 
 _log = logging.getLogger(__name__)
 
@@ -74,12 +74,18 @@ class Access:
     ) -> None:
         self.tokens = tokens
         self.peer = peer
+        self._throttle = throttle or Throttle(config.auth.attempts_per_minute)
+        self._tls: list[tuple[str, int]] = []
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """From now on the rules of this configuration. Who is signed in stays so for the days
+        that were promised then; another token ends that."""
         self._days = config.auth.session_days
         self._is_open = config.auth.mode == "open"
         self._funasr = networks_of(config.funasr.allow)
         self._metrics = networks_of(config.auth.open_metrics)
-        self._throttle = throttle or Throttle(config.auth.attempts_per_minute)
-        self._tls: list[tuple[str, int]] = []
+        self._throttle.allow(config.auth.attempts_per_minute)
 
     def serves(self, addresses: Sequence[str]) -> None:
         """Told the addresses of the listeners once they are open."""
@@ -99,32 +105,25 @@ class Access:
 
     def grant(self, request: web.Request) -> Grant:
         """Raises HTTPUnauthorized, HTTPTooManyRequests."""
-        peer, route = self.peer(request), _route(request)
-        if peer.unix:
-            return Grant.OWNER
-        if self._is_open or (peer.is_loopback and is_direct(request) and is_own_host(request)):
-            return Grant.FREE
-        if self.has_cookie(request):
-            return Grant.COOKIE
-        local = peer.is_loopback and is_direct(request)
-        if route in FUNASR_ROUTES and is_upgrade(request):
-            if local or is_in(peer.address, self._funasr):
-                return Grant.FUNASR
-        elif route in METRICS_ROUTES and is_in(peer.address, self._metrics):
-            return Grant.METRICS
-        if route in OPEN_ROUTES:
-            return Grant.NOBODY
-        offered = _offered(request)
+        ground, offered = self._ground(request), _offered(request)
+        if ground is not None:
+            return ground
         if offered is not None:
             self.require_token(request, offered)
             return Grant.TOKEN
-        why = "this needs the box's token"
+        peer, why = self.peer(request), "this needs the box's token"
         if peer.is_loopback and is_direct(request):
             why += ", since the Host header is no name of this box (127.0.0.1 and localhost are)"
         raise unauthorized(
             f"{why}: Authorization: Bearer TOKEN, or ?token=TOKEN; "
             "`funasr-agent token show` prints it on the box"
         )
+
+    def still_lets_in(self, request: web.Request) -> bool:
+        """Whether a request that was let in would be by the rules in force; no guess is counted."""
+        offered = _offered(request)
+        has_token = offered is not None and self.tokens.is_token(offered)
+        return has_token or self._ground(request) is not None
 
     def require_token(self, request: web.Request, offered: str) -> None:
         """Raises HTTPUnauthorized for a wrong token, HTTPTooManyRequests after too many."""
@@ -172,21 +171,42 @@ class Access:
             return None
         return f"https://{host[1]}{'' if port == 443 else f':{port}'}{request.rel_url.raw_path_qs}"
 
+    def _ground(self, request: web.Request) -> Grant | None:
+        """On what ground a request is let in without the token; None: on none."""
+        peer, route = self.peer(request), _route(request)
+        if peer.unix:
+            return Grant.OWNER
+        local = peer.is_loopback and is_direct(request)
+        if self._is_open or (local and is_own_host(request)):
+            return Grant.FREE
+        if self.has_cookie(request):
+            return Grant.COOKIE
+        if route in FUNASR_ROUTES and is_upgrade(request):
+            if local or is_in(peer.address, self._funasr):
+                return Grant.FUNASR
+        elif route in METRICS_ROUTES and is_in(peer.address, self._metrics):
+            return Grant.METRICS
+        return Grant.NOBODY if route in OPEN_ROUTES else None
 
-def open_access(config: Config) -> Access:
-    """The rules with the token of the state folder, made at the first start.
 
-    Raises ConfigError when there must be one and it can't be kept. Where only this machine is
-    served, one that nobody knows does.
+def token_of(config: Config) -> str | None:
+    """The token of the state folder, made where there is none; blocks.
+
+    None where it can't be kept and isn't needed, since only this machine is served or everyone
+    is. Raises ConfigError where it is needed.
     """
-    served = [item.host for item in config.listen if not is_loopback(item.host)]
     try:
-        tokens = TokenKeeper.of(config.state_dir)
+        return TokenKeeper.of(config.state_dir).token
     except TokenError as error:
-        if served and config.auth.mode != "open":
+        if _served(config) and config.auth.mode != "open":
             raise ConfigError([ConfigProblem("state_dir", error.message)]) from None
         _log.warning("%s", error.message)
-        tokens = TokenKeeper(new_token())
+        return None
+
+
+def warn_of(config: Config) -> None:
+    """Say in the log what of the rules may surprise."""
+    served = _served(config)
     if served and config.auth.mode == "open":
         _log.warning("auth: open: everyone who reaches %s is served", ", ".join(served))
     elif served and not any(item.tls for item in config.listen):
@@ -194,7 +214,11 @@ def open_access(config: Config) -> Access:
             "browsers on other machines can't sign in over plain http: add a listener with "
             "tls: true"
         )
-    return Access(config, tokens)
+
+
+def _served(config: Config) -> list[str]:
+    """Hosts off loopback."""
+    return [item.host for item in config.listen if not is_loopback(item.host)]
 
 
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)

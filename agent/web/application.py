@@ -12,6 +12,7 @@ from agent.web.certificates import CertificateKeeper
 from agent.web.connection import CLEAN_UPS, CONNECTIONS
 from agent.web.context import CONTEXT, WebContext
 from agent.web.errors import add_security_headers, errors_as_json
+from agent.web.listeners import turn_away
 from agent.web.routes import add_routes
 from agent.web.sign_in import CERTIFICATES
 from agent.web.token import TokenKeeper, new_token
@@ -25,9 +26,9 @@ def build_application(
     """The whole application; every listener serves it.
 
     Without `access` the token is one that nobody knows: only this machine is served.
-    `certificates`: those of the listeners with TLS, where there are any.
+    `certificates`: those of the listeners with TLS.
     """
-    app = web.Application(middlewares=[errors_as_json, guard])
+    app = web.Application(middlewares=[turn_away, errors_as_json, guard])
     app[CONTEXT] = context
     app[ACCESS] = access or Access(context.config, TokenKeeper(new_token()))
     app[CERTIFICATES] = certificates

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config import Config
+from agent.config import Config, Tls
 from agent.errors import ConfigError, ConfigProblem
 from agent.web.tls import device_certificate
 
@@ -32,57 +32,76 @@ class Trust:
     authority_sha256: str = ""
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """One that was read and can be used."""
+
+    tls: Tls
+    """The keys that name it."""
+    context: ssl.SSLContext
+    trust: Trust
+    stamp: object
+
+
 class CertificateKeeper:
     """Loads the certificate of the configuration, or the box's own, and keeps it fresh."""
 
     def __init__(self, config: Config, own: Callable[[Path], Files] = device_certificate) -> None:
         """`own` makes or renews the box's own files in a folder."""
-        self._configured = config.tls.cert, config.tls.key
+        self._first = config.tls
         self._folder = config.state_dir / "tls"
         self._own = own
-        self._stamp: object = None
-        self._current: ssl.SSLContext
-        self._trust: Trust
+        self._current: Certificate | None = None
         self._told = ""
         self.context = _context()
         """For the listeners: hands every handshake the certificate in force."""
         self.context.sni_callback = self._choose  # asked for clients that name no host too
 
     @property
-    def trust(self) -> Trust:
-        """Of the certificate in force."""
-        return self._trust
+    def trust(self) -> Trust | None:
+        """Of the certificate in force; None where no listener has TLS."""
+        return self._current.trust if self._current is not None else None
 
     def load(self) -> None:
         """The first time. Blocks. Raises ConfigError naming the key that mends it."""
-        cert, key = self._files()
+        self.take(self.read(self._first))
+
+    def read(self, tls: Tls) -> Certificate:
+        """The certificate that these keys name; nothing changes for those who connect. Blocks.
+        Raises ConfigError."""
+        cert, key = self._files(tls)
         stamp = _stamp(cert, key)
         try:
-            # The first context has it too: OpenSSL wants one before it asks the callback.
-            self._current = _context(cert, key)
-            self.context.load_cert_chain(cert, key, password=_no_password)
-            self._trust = self._read_trust(cert)
+            context = _context(cert, key)
+            if self._current is None:
+                # The outer context has one too: OpenSSL wants it before it asks the callback.
+                self.context.load_cert_chain(cert, key, password=_no_password)
+            return Certificate(tls, context, self._read_trust(tls, cert), stamp)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise ConfigError([_problem(cert, key, error)]) from None
-        self._stamp = stamp
+
+    def take(self, certificate: Certificate | None) -> None:
+        """From now on it is in force; None: no listener has TLS any more."""
+        before, self._current, self._told = self._current, certificate, ""
+        if before is not None and certificate is not None and before.trust != certificate.trust:
+            _log.info("another certificate is in force: SHA-256 %s", certificate.trust.sha256)
 
     def refresh(self) -> bool:
         """Look whether the box's certificate must be renewed or files have changed; True when
         another one is in force. Blocks. What can't be used is logged and the old one stays."""
+        current = self._current
+        if current is None:
+            return False
         try:
-            cert, key = self._files()
-            stamp = _stamp(cert, key)
-            if stamp == self._stamp:
+            if _stamp(*self._files(current.tls)) == current.stamp:
                 return False
-            current, trust = _context(cert, key), self._read_trust(cert)
+            fresh = self.read(current.tls)
         except ConfigError as error:
             self._tell(error.message)
             return False
-        except (OSError, ssl.SSLError, ValueError) as error:
-            self._tell(str(_problem(cert, key, error)))
+        if self._current is not current:  # a reload came between
             return False
-        self._current, self._trust, self._stamp, self._told = current, trust, stamp, ""
-        _log.info("another certificate is in force: SHA-256 %s", trust.sha256)
+        self.take(fresh)
         return True
 
     async def watch(self, every_s: float) -> None:
@@ -94,21 +113,21 @@ class CertificateKeeper:
     def _choose(
         self, link: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext
     ) -> None:
-        link.context = self._current
+        if self._current is not None:
+            link.context = self._current.context
 
-    def _files(self) -> Files:
-        cert, key = self._configured
-        if cert is not None and key is not None:
-            return cert, key
+    def _files(self, tls: Tls) -> Files:
+        if tls.cert is not None and tls.key is not None:
+            return tls.cert, tls.key
         try:
             return self._own(self._folder)
         except OSError as error:
             reason = f"no certificate can be kept in {self._folder}: {error.strerror or error}"
             raise ConfigError([ConfigProblem("state_dir", reason)]) from None
 
-    def _read_trust(self, cert: Path) -> Trust:
+    def _read_trust(self, tls: Tls, cert: Path) -> Trust:
         leaf = _fingerprint(cert.read_text(encoding="ascii", errors="replace"))
-        if self._configured[0] is not None:
+        if tls.cert is not None:
             return Trust(leaf, None)
         pem = (self._folder / "ca.pem").read_bytes()
         return Trust(leaf, pem, _fingerprint(pem.decode("ascii", "replace")))

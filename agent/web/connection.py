@@ -97,6 +97,11 @@ class Connection:
         """Whether it was let in by the token or a cookie that stands for it."""
         return self._request.get(GRANT) in (Grant.TOKEN, Grant.COOKIE)
 
+    @property
+    def request(self) -> web.Request:
+        """The handshake."""
+        return self._request
+
     async def on_open(self) -> None:
         """The socket is open."""
 
@@ -107,7 +112,7 @@ class Connection:
         """Nothing came for `stream.idle_s`."""
 
     async def on_stop(self) -> None:
-        """The agent stops: finish what is open, so that finals go out."""
+        """The socket will be closed: finish what is open, so that finals go out."""
 
     async def on_closed(self) -> None:
         """The socket is gone: let go of what is held."""
@@ -127,14 +132,16 @@ class Connection:
             await self._clean_up(worker, pinger, watcher)
         return self._ws
 
-    async def stop(self) -> None:
-        """Take no more messages, finish, close with 1001."""
+    async def stop(
+        self, code: int = WSCloseCode.GOING_AWAY, reason: str = "the agent is stopping"
+    ) -> None:
+        """Take no more messages, finish, close."""
         self._stopping.set()
         try:
             await asyncio.wait_for(self.on_stop(), self.context.config.shutdown.timeout_s)
         except asyncio.TimeoutError:
             _log.warning("a socket's stream did not finish in time")
-        await self.close(WSCloseCode.GOING_AWAY, "the agent is stopping")
+        await self.close(code, reason)
 
     async def send_text(self, text: str) -> None:
         """Send; waits while the client is slow. Raises ConnectionError when it is gone."""

@@ -14,6 +14,9 @@ from agent.protocols.base import read_index
 from agent.web.connection import Connection, cancel_all
 from agent.web.context import WebContext
 
+SAID_MOST = 5
+"""Segments of each open session whose text a snapshot holds."""
+
 
 class EventsConnection(Connection):
     """Worker of one viewer's socket; what the viewer sends is passed over."""
@@ -27,8 +30,14 @@ class EventsConnection(Connection):
     async def on_open(self) -> None:
         """Subscribe first, so that nothing falls between the snapshot and the changes."""
         self._subscription = self.context.hub.subscribe(self._since)
-        seq = self.context.hub.last_seq
-        await self._send({"type": "snapshot", "seq": seq, "status": self.context.status.status()})
+        await self._send(
+            {
+                "type": "snapshot",
+                "seq": self.context.hub.last_seq,
+                "status": self.context.status.status(),
+                "sessions": open_sessions(self.context),
+            }
+        )
         self._sender = asyncio.create_task(self._send_events(self._subscription))
 
     async def on_closed(self) -> None:
@@ -49,6 +58,21 @@ class EventsConnection(Connection):
 
     async def _send(self, event: dict[str, Any]) -> None:
         await self.send_text(json.dumps(event, ensure_ascii=False))
+
+
+def open_sessions(context: WebContext) -> list[dict[str, Any]]:
+    """The sessions that are open, each with what was said in it lately."""
+    said = context.hub.last_words(SAID_MOST)
+    return [
+        {
+            "session_id": stream.session_id,
+            "source": stream.source,
+            "name": stream.options.wav_name,
+            "opened": round(stream.opened, 3),
+            "said": said.get(stream.session_id, []),
+        }
+        for stream in context.service.streams
+    ]
 
 
 def parse_since(text: str | None) -> int | None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from agent.errors import HistoryOff, UnknownTranscript
 from agent.pipeline.history import History
 from agent.pipeline.history_store import KeptFinal, Wanted
+from agent.protocols.events import command_fields
 from agent.protocols.openai import BadRequest
 from agent.subtitles import FORMATS, to_srt, to_vtt
 from agent.types import Transcript
@@ -25,7 +26,7 @@ MOST = 10_000
 _MAX_WORDS = 200
 _MAX_ID = 2**53
 _TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
-_READ = {"since", "until", "q", "limit", "before", "session", "source", "format"}
+_READ = {"since", "until", "q", "limit", "before", "session", "source", "command", "format"}
 _DELETE = {"id", "session", "until", "all"}
 
 
@@ -41,6 +42,7 @@ async def search(request: web.Request) -> web.Response:
         words=_words(query),
         session=query.get("session", ""),
         source=query.get("source", ""),
+        command=query.get("command", ""),
         before=_number(query, "before"),
         limit=_number(query, "limit", MOST) or (100 if shape == "json" else MOST),
     )
@@ -148,6 +150,8 @@ def _row(kept: KeptFinal) -> dict[str, Any]:
     for name in ("language", "emotion", "event", "spoken", "tokens", "timestamps"):
         if value := getattr(final, name):
             fields[name] = value
+    if final.command is not None:
+        fields["command"] = command_fields(final.command)
     return fields
 
 

@@ -1,4 +1,4 @@
-"""The box's own microphone over REST: how it is, mute and gain."""
+"""The box's own microphone over REST: how it is, on and off, mute and gain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from agent.protocols.openai import BadRequest
 from agent.web.context import CONTEXT
 from agent.web.json_body import read_object
 
-_RIGHT = 'send {"muted": true or false, "gain_db": number}, both or one of them'
+_NAMES = {"enabled", "muted", "gain_db"}
+_RIGHT = (
+    'send {"enabled": true or false, "muted": true or false, "gain_db": number}, or some of them'
+)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -24,23 +27,27 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def control(request: web.Request) -> web.Response:
-    """Set `muted` and `gain_db`, both or one of them; the state that follows."""
+    """Set `enabled`, `muted` and `gain_db`, or some of them; the state that follows."""
     microphone = _microphone(request)
     fields = await read_object(request)
-    muted, gain_db = fields.get("muted"), fields.get("gain_db")
-    if not fields or not set(fields) <= {"muted", "gain_db"}:
+    enabled, muted, gain_db = (fields.get(name) for name in ("enabled", "muted", "gain_db"))
+    if not fields or not set(fields) <= _NAMES:
         raise BadRequest(_RIGHT)
-    if muted is not None and not isinstance(muted, bool):
-        raise BadRequest(f"muted is {muted!r}; {_RIGHT}")
+    for name, value in (("enabled", enabled), ("muted", muted)):
+        if value is not None and not isinstance(value, bool):
+            raise BadRequest(f"{name} is {value!r}; {_RIGHT}")
     if gain_db is not None and not _is_gain(gain_db):
         raise BadRequest(
             f"gain_db is {gain_db!r}; it is a number from {-MOST_GAIN_DB:g} to {MOST_GAIN_DB:g}"
         )
-    if not microphone.settings.enabled:
+    if enabled is not None and not microphone.settings.switch:
         raise AudioDeviceError(
-            "the box does not listen itself; set microphone.enabled: true and start it again"
+            "only the box's configuration turns its microphone on or off (microphone.switch: false)"
         )
-    await microphone.control(muted, gain_db)
+    if enabled is None and not microphone.enabled:
+        how = 'send {"enabled": true}' if microphone.settings.switch else "set microphone.enabled"
+        raise AudioDeviceError(f"the box does not listen by itself; {how} first")
+    await microphone.control(muted, gain_db, enabled)
     return _json(microphone.status())
 
 

@@ -83,6 +83,16 @@ _FORM = _object(
         "language": _string("zh, en, ...; nothing or auto: found out"),
         "prompt": _string("phrases to listen for, where the recogniser can, parted by commas"),
         "hotwords": _string('phrases with weights, {"funasr": 20} (an addition)'),
+        "itn": {
+            "type": "boolean",
+            "default": True,
+            "description": "numbers as digits (an addition)",
+        },
+        "punctuation": {
+            "type": "boolean",
+            "default": True,
+            "description": "marks, where a model puts them (an addition)",
+        },
         "response_format": _string(enum=list(RESPONSE_FORMATS), default="json"),
         "stream": {
             "type": "boolean",
@@ -98,6 +108,14 @@ _FORM = _object(
         "temperature": {**_NUMBER, "description": "taken and passed over"},
     },
 )
+_SAID = _object(
+    {"text": _string("a remark or reason in English")},
+    {"code": _string("stable; names the text"), "values": {"type": "object"}},
+)
+_COMMAND = {
+    "name": _string("of one of the `commands` in config.yaml"),
+    "slots": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
+}
 _TRANSCRIPTION = _object(
     {"text": _string()},
     {
@@ -106,8 +124,10 @@ _TRANSCRIPTION = _object(
         "duration": _NUMBER,
         "segments": _list(_SEGMENT),
         "words": _list(_WORD),
+        "commands": _list(_object({**_COMMAND, "start": _NUMBER, "end": _NUMBER})),
         "warning": _string("what of the file could not be read"),
         "remarks": _list(_string("what of the request the models can't honour")),
+        "said": _list(_SAID),
     },
 )
 _MODEL = _object(
@@ -121,7 +141,28 @@ _MODEL = _object(
 _HEALTH = _object(
     {
         "status": _string(enum=["ok", "degraded", "starting", "failing"]),
-        "checks": _list(_object({"name": _string(), "status": _string(), "reason": _string()})),
+        "checks": _list(
+            _object({"name": _string(), "status": _string(), "reason": _string()}, {"said": _SAID})
+        ),
+    }
+)
+_TRANSCRIPTS = _object(
+    {
+        "transcripts": _list(
+            _object(
+                {
+                    "id": {"type": "integer"},
+                    "session": _object({"id": _string(), "source": _string()}),
+                    "segment_id": {"type": "integer"},
+                    "time": {**_NUMBER, "description": "seconds since 1970"},
+                    "start_ms": {"type": "integer"},
+                    "end_ms": {"type": "integer"},
+                    "text": _string(),
+                },
+                {"command": _object(_COMMAND)},
+            )
+        ),
+        "next": {"type": ["integer", "null"]},
     }
 )
 SCHEMAS: Json = {
@@ -129,6 +170,7 @@ SCHEMAS: Json = {
     "Transcription": _TRANSCRIPTION,
     "Model": _MODEL,
     "Health": _HEALTH,
+    "Transcripts": _TRANSCRIPTS,
 }
 _ROLE = {"name": "role", "in": "path", "required": True, "schema": _string(enum=list(ROLES))}
 _ID = _object({"id": _string("id of an installed model")})
@@ -189,9 +231,18 @@ DETAILS: dict[tuple[str, str], Json] = {
             _query("before", "with an id below this: the next page", type="integer", minimum=1),
             _query("session", "of this session"),
             _query("source", "of this kind of source"),
+            _query("command", "that are the command of this name"),
             _query("format", "the answer's", enum=list(FORMATS)),
         ],
-        "responses": {"200": _answer("finals", None, _JSON, *_SUBTITLE_KINDS)},
+        "responses": {
+            "200": {
+                "description": "finals",
+                "content": {
+                    _JSON: {"schema": _ref("Transcripts")},
+                    **{kind: {"schema": _TEXT} for kind in _SUBTITLE_KINDS},
+                },
+            }
+        },
     },
     ("DELETE", "/api/v1/transcripts"): {
         "parameters": [
@@ -211,6 +262,7 @@ DETAILS: dict[tuple[str, str], Json] = {
             _object(
                 {},
                 {
+                    "enabled": {"type": "boolean"},
                     "muted": {"type": "boolean"},
                     "gain_db": {
                         "type": "number",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
+from agent.said import by_code, say
 from agent.types import ModelSet, RecognitionMode, StreamOptions
 from agent.web.context import WebContext
 
@@ -22,8 +25,15 @@ async def tell_remarks(
     for remark in found:
         _log.info("%s", remark, extra={"session_id": session_id})
     if found:
-        context.hub.publish("remarks", {"session_id": session_id, "remarks": list(found)})
+        context.hub.publish("remarks", {"session_id": session_id, **remarks_fields(found)})
     return found
+
+
+def remarks_fields(remarks: Sequence[str]) -> dict[str, Any]:
+    """JSON fields: the remarks in English, and by code and values; nothing where there are none."""
+    if not remarks:
+        return {}
+    return {"remarks": list(remarks), "said": [by_code(remark) for remark in remarks]}
 
 
 def remarks_of(models: ModelSet, options: StreamOptions, mode: RecognitionMode) -> tuple[str, ...]:
@@ -31,8 +41,10 @@ def remarks_of(models: ModelSet, options: StreamOptions, mode: RecognitionMode) 
     if not options.hotwords:
         return ()
     if mode is RecognitionMode.ONLINE or models.offline is None:
-        return ("hotwords are ignored: the streaming recogniser takes none",)
+        ignored = "hotwords are ignored: the streaming recogniser takes none"
+        return (say("hotwords_online", ignored),)
     found = models.offline.remarks(options)
     if models.offline.can_bias and mode is RecognitionMode.TWO_PASS:
-        return (*found, "hotwords change the finals; partials are read without them")
+        only = "hotwords change the finals; partials are read without them"
+        return (*found, say("hotwords_finals", only))
     return found

@@ -9,13 +9,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aiohttp import WSCloseCode, web
 
 from agent.protocols.openai import BadRequest
 from agent.web.access import ACCESS, GRANT, SIGN_IN, Grant
 from agent.web.certificates import CertificateKeeper
-from agent.web.connection import CONNECTIONS, Connection
+from agent.web.connection import CLEAN_UPS, CONNECTIONS, Connection
 from agent.web.context import CONTEXT
 from agent.web.json_body import read_object
 from agent.web.token import TokenError, new_token, read_token, write_token
@@ -26,7 +27,7 @@ CERTIFICATES: web.AppKey[CertificateKeeper | None] = web.AppKey(
     "certificates",
     CertificateKeeper,
 )
-"""None where no listener has TLS."""
+"""None where the application is served by other means."""
 _FOLDER = Path(__file__).parent / "static"
 _FILES = {
     "sign-in.js": _FOLDER / "sign-in" / "sign-in.js",
@@ -93,7 +94,8 @@ async def about(request: web.Request) -> web.Response:
 async def certificate(request: web.Request) -> web.Response:
     """The authority that vouches for the box, for people to trust."""
     certificates = request.app[CERTIFICATES]
-    authority = certificates.trust.authority if certificates else None
+    trust = certificates.trust if certificates else None
+    authority = trust.authority if trust else None
     if authority is None:
         raise web.HTTPNotFound(
             text="the box has no authority of its own: it serves no TLS, or its owner's certificate"
@@ -154,6 +156,21 @@ async def take_token(app: web.Application, token: str) -> None:
     reason = "the box's token was changed; sign in again"
     closing = (c.close(WSCloseCode.POLICY_VIOLATION, reason) for c in signed_in)
     await asyncio.gather(*closing, return_exceptions=True)
+
+
+def close_barred(app: web.Application) -> None:
+    """Close the sockets that the token and the rules in force would not let in, with their
+    finals; in the background, a client may be slow to go."""
+    access = app[ACCESS]
+    open_now: set[Any] = app[CONNECTIONS]
+    pending: set[Any] = app[CLEAN_UPS]
+    for connection in tuple(open_now):
+        if isinstance(connection, Connection) and not access.still_lets_in(connection.request):
+            reason = "the box's rules of access were changed; sign in"
+            work = connection.stop(WSCloseCode.POLICY_VIOLATION, reason)
+            closing = asyncio.create_task(work, name="socket-barred")
+            pending.add(closing)
+            closing.add_done_callback(pending.discard)
 
 
 async def watch_token(app: web.Application, every_s: float) -> None:

@@ -21,7 +21,7 @@ from agent.protocols.events import (
 )
 from agent.types import StreamError, StreamFinished
 from agent.web.connection import Connection, cancel_all, finish_and_send
-from agent.web.remarks import tell_remarks
+from agent.web.remarks import remarks_fields, tell_remarks
 
 OWNERS: web.AppKey[dict[str, Any]] = web.AppKey("owners", dict[str, Any])
 """Resume id -> the `StreamConnection` that came last: only it may leave the stream to expire."""
@@ -83,7 +83,8 @@ class StreamConnection(Connection):
         remarks: tuple[str, ...] = ()
         if known is None:
             options, mode = start.options, self._stream.mode
-            remarks = await tell_remarks(self.context, self._stream.session_id, options, mode)
+            told = await tell_remarks(self.context, self._stream.session_id, options, mode)
+            remarks = (*self._stream.degraded, *told)
         await self._send(
             {
                 "type": "started",
@@ -91,7 +92,7 @@ class StreamConnection(Connection):
                 "session_id": self._stream.session_id,
                 "next_sample": self._stream.next_sample,
                 "resumed": known is not None,
-                **({"remarks": list(remarks)} if remarks else {}),
+                **remarks_fields(remarks),
             }
         )
         after = start.received_seq if known is not None else 0

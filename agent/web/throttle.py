@@ -20,11 +20,15 @@ class Throttle:
 
     def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
         """`now`: seconds that never go back."""
-        self._most = float(per_minute)
-        self._per_s = per_minute / 60
         self._now = now
+        self.allow(per_minute)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """Address -> attempts left, and when that was so; the longest unused first."""
+
+    def allow(self, per_minute: int) -> None:
+        """Another bound; what addresses have used up stays so."""
+        self._most = float(per_minute)
+        self._per_s = per_minute / 60
 
     def wait_s(self, address: Address | None) -> int:
         """Whole seconds until the address may try again; 0: now."""

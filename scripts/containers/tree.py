@@ -13,8 +13,12 @@ from pathlib import Path
 from scripts.containers.dockerfile import Stage, command_of, expand, pairs_of
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_HOST_FILES = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")
+_RESOLVER = "/etc/resolv.conf"
 """Of the machine, put over the tree's while it is built."""
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+"""Of the machine, lent to the steps beside the tree's own: a package writes that one."""
+_LENT = "/dev/machine-certificates.crt"
+_APT = "/dev/machine-apt.conf"
 _MOUNT = """
 set -e
 mount -t proc proc "$0/proc"
@@ -76,8 +80,8 @@ def build(
 
 
 def arguments_of_pip() -> dict[str, str]:
-    """pip's certificate and index of this machine, as variables of the steps."""
-    names = {"PIP_INDEX_URL", "PIP_CERT", "PIP_DEFAULT_TIMEOUT"}
+    """pip's index of this machine, as variables of the steps."""
+    names = {"PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT"}
     return {name: value for name, value in os.environ.items() if name in names}
 
 
@@ -105,21 +109,21 @@ def contained(
 
 
 def _run(tree: Tree, command: Sequence[str], more: Mapping[str, str]) -> None:
-    values = [f"{key}={value}" for key, value in {**tree.environ, **more}.items()]
+    environ, lends = {**tree.environ, **more}, ""
+    if Path(_RESOLVER).exists():
+        (tree.folder / _RESOLVER.lstrip("/")).touch()
+        lends += f'mount --bind {_RESOLVER} "$0{_RESOLVER}"\n'
+    certificates = os.environ.get("PIP_CERT", _CERTIFICATES)
+    if Path(certificates).exists():
+        option = f'Acquire::https::CaInfo "{_LENT}";'
+        lends += f'cp {shlex.quote(certificates)} "$0{_LENT}"\n'
+        lends += f'echo {shlex.quote(option)} >"$0{_APT}"\n'
+        environ |= {"PIP_CERT": _LENT, "APT_CONFIG": _APT}
+    values = [f"{key}={value}" for key, value in environ.items()]
     inside = shlex.join(["env", "-i", *values, *command])
-    binds = ""
-    for name in _HOST_FILES:
-        target = tree.folder / name.lstrip("/")
-        if Path(name).exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-            binds += f'mount --bind {name} "$0{name}"\n'
-    cert = more.get("PIP_CERT", _HOST_FILES[1])
-    if cert != _HOST_FILES[1]:
-        raise StepFailed(f"PIP_CERT is {cert}; only {_HOST_FILES[1]} is seen by the steps")
     inner = shlex.quote(f"cd {tree.workdir}; exec {inside}")
     done = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", f'{_MOUNT}{binds}exec chroot "$0" /bin/sh -c {inner}',
+        ["unshare", "--mount", "bash", "-c", f'{_MOUNT}{lends}exec chroot "$0" /bin/sh -c {inner}',
          str(tree.folder)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

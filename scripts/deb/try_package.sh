@@ -20,8 +20,12 @@ recognise() {   # every clip's text as transcripts.tsv has it
 
 step "no network but lo"
 [ "$(grep -c : /proc/net/dev)" = 1 ] || fail "there is a network: $(cat /proc/net/dev)"
-step "install"
+step "install, where a group of the unit is missing"
+groupdel render 2>/dev/null || true
 dpkg -i /packages/*.deb
+for group in audio video render; do
+    id -nG funasr-agent | grep -qw $group || fail "the service's user is not in the group $group"
+done
 ls $lib/agent/__pycache__/cli.*.pyc >/dev/null || fail "nothing was compiled"
 [ "$(stat -c %U:%a $state)" = funasr-agent:750 ] || fail "$state is not the agent's own"
 grep -q "^  - host: 0.0.0.0" $config || fail "$config is not the package's"

@@ -27,7 +27,11 @@ BOARD = Board(
     console="ttyTCU0,115200",
 )
 """Partitions, kernel and firmware are NVIDIA's; the settings file lies in the root's /boot."""
-RELEASES = {"36": "JetPack 6 (Ubuntu 22.04)", "38": "JetPack 7 (Ubuntu 24.04)"}
+RELEASES = {
+    "36": "JetPack 6 (Ubuntu 22.04)",
+    "38": "JetPack 7 (Ubuntu 24.04)",
+    "39": "JetPack 7.2 (Ubuntu 24.04)",
+}
 RECOMMENDED = ("python3-pyaudio", "alsa-utils", "avahi-daemon", "libnss-mdns")
 _RELEASE_FILE = "etc/nv_tegra_release"
 # NVIDIA's system sets these itself, or has other ways to them.

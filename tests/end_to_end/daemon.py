@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,12 @@ from typing import Any
 START_S = 60
 BUSY_MACHINE = ("stream.max_load=10", "stream.late_ms=60000", "stream.final_late_ms=60000")
 """A machine that runs tests beside each other is late now and then; no stream is refused for it."""
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 class Daemon:
@@ -102,6 +109,18 @@ class Daemon:
             self._process.stdout.close()
         return code
 
+    def reload(self, settings: Mapping[str, Any]) -> str:
+        """Write them as its config.yaml and reload; what /health says of the configuration then."""
+        before = self._reloads()
+        (self._state_dir / "config.yaml").write_text(json.dumps(settings))
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_S
+        while self._reloads() == before:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+        checks = self.get("/health")[1]["checks"]
+        return str(next(c["reason"] for c in checks if c["name"] == "configuration"))
+
     def log(self) -> str:
         """What it wrote to standard error."""
         return self._log.read_text(errors="replace")
@@ -117,6 +136,10 @@ class Daemon:
             return status, json.loads(body)
         except ValueError:
             return status, body.decode(errors="replace")
+
+    def _reloads(self) -> int:
+        log = self.log()
+        return log.count("configuration reloaded") + log.count("the configuration in force stays")
 
     def _await_listeners(self) -> None:
         assert self._process.stdout is not None

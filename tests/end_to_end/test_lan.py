@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import Daemon
+from tests.end_to_end.daemon import Daemon, free_port
 from tests.lan import BROWSER, Answer, Ask, OtherHost, socket_ask
 
 LISTEN = "listen=[{host: 0.0.0.0, port: 0}, {host: 0.0.0.0, port: 0, tls: true}]"
@@ -249,3 +249,26 @@ def test_run_lan_prints_the_address_to_open(host: OtherHost, root: Path, tmp_pat
     token = (tmp_path / "token").read_text().strip()
     assert token in address
     assert token not in (tmp_path / "log").read_text()
+
+
+def test_a_reload_opens_the_box_to_the_network_and_takes_a_new_token(
+    host: OtherHost, tmp_path: Path
+) -> None:
+    with Daemon(tmp_path, ready=False) as daemon:
+        port = free_port()
+        listen = [{"port": 0}, {"host": host.box, "port": port, "tls": True}]
+        assert daemon.reload({"listen": listen}) == "as its sources say"
+        status = f"https://{host.box}:{port}/api/v1/status"
+        tokens = [(tmp_path / "token").read_text().strip(), "correct-horse-battery"]
+
+        def seen() -> list[int]:
+            asks = [Ask(status, headers={"Authorization": f"Bearer {t}"}) for t in tokens]
+            return statuses(host.ask([Ask(status), *asks], ca=tmp_path / "tls" / "ca.pem"))
+
+        assert seen() == [401, 200, 401]
+        (tmp_path / "token").write_text(tokens[1])
+        daemon.reload({"listen": listen})
+        assert seen() == [401, 401, 200]
+        daemon.reload({"listen": listen, "auth": "open"})
+        assert seen() == [200, 200, 200]
+        assert daemon.stop() == 0

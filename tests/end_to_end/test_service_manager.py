@@ -153,7 +153,7 @@ async def test_a_reload_reaches_new_streams_and_drops_none_of_ten(
         assert "MONOTONIC_USEC=" in await asyncio.to_thread(manager.await_message, "RELOADING=1")
         await asyncio.to_thread(manager.await_message, "READY=1")
         assert end_silence(daemon) == 6000
-        assert "restart is needed for the new values of inference.queue" in configuration(daemon)
+        assert "needs a restart: inference.queue" in configuration(daemon)
 
         file.write_text("recognition: {max_end_silence: 1}\nuploads: {max_mb: 0}\n")
         os.kill(daemon.pid, signal.SIGHUP)

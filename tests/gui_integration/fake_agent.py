@@ -144,8 +144,12 @@ class FakeAgent:
         """Audio frames after which each connection in turn is aborted; then no more aborts."""
         self.refuse: dict[str, str] | None = None
         """An error that answers every start."""
+        self.remarks: dict[str, Any] = {}
+        """Fields of every start's answer that say what can't be honoured."""
         self.uploads: list[tuple[str, bytes, dict[str, str]]] = []
-        self.upload_answer: tuple[int, dict[str, Any]] = (200, {"text": "turn on the light"})
+        self.sessions: list[dict[str, Any]] = []
+        """Those that a snapshot names as open."""
+        self.snapshot_seq = 0
         self.health: dict[str, Any] = {"status": "ok", "checks": []}
         self.refuse_connections = False
         self.viewers: set[web.WebSocketResponse] = set()
@@ -214,7 +218,8 @@ class FakeAgent:
     async def _viewer(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        await socket.send_json({"type": "snapshot", "seq": 0, "status": STATUS})
+        said = {"status": STATUS, "sessions": self.sessions}
+        await socket.send_json({"type": "snapshot", "seq": self.snapshot_seq, **said})
         self.viewers.add(socket)
         async for _ in socket:
             pass
@@ -229,8 +234,10 @@ class FakeAgent:
             else:
                 fields[part.name] = await part.text()
         self.uploads.append((name, content, fields))
-        status, body = self.upload_answer
-        return web.json_response(body, status=status)
+        segment = {"start": 0.3, "end": 1.2, "text": "turn on the light"}
+        done = {"text": segment["text"], "duration": 1.5, "segments": [segment]}
+        event = json.dumps({"type": "transcript.text.done", **done})
+        return web.Response(text=f"data: {event}\n\n", content_type="text/event-stream")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if self.refuse_connections:
@@ -291,6 +298,7 @@ class FakeAgent:
                 "session_id": f"session-{stream.resume_id}",
                 "next_sample": stream.next_sample,
                 "resumed": known is not None,
+                **self.remarks,
             }
         )
         return stream

@@ -13,24 +13,18 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.end_to_end.daemon import Daemon
 from tests.end_to_end.test_daemon import CLIP, own_transcript
 from tests.gui_integration.conftest import OpenPage, Visit
+from tests.gui_integration.fake_agent import FakeAgent
 
-MOUNT = """async () => {
-  location.hash = "#/files";
-  const view = document.getElementById("view-files");
-  view.replaceChildren();
-  const { mountFiles } = await import("/static/files.js");
-  globalThis.files = mountFiles(view);
-}"""
 DROP = """(bytes) => {
   const transfer = new DataTransfer();
   transfer.items.add(new File([new Uint8Array(bytes)], "dropped.wav"));
   const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
-  document.getElementById("files-drop").dispatchEvent(event);
+  document.querySelector("main").dispatchEvent(event);
 }"""
 LONG_S = 900
 
@@ -43,8 +37,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 async def visit(daemon: Daemon, open_page: OpenPage) -> AsyncIterator[Visit]:
-    opened = await open_page(daemon.url)
-    await opened.page.evaluate(MOUNT)
+    opened = await open_page(f"{daemon.url}/#/files")
     yield opened
     assert opened.console_errors == []
     assert all(url.startswith(("http://127.", "ws://127.", "blob:")) for url in opened.requests)
@@ -132,10 +125,29 @@ async def test_the_language_changes_without_a_reload(visit: Visit, root: Path) -
     done = await row(page, "done")
     assert await page.locator("#files-title").inner_text() == "Files"
     await page.evaluate("document.documentElement.lang = 'zh-CN'")
-    assert await page.locator("#files-title").inner_text() == "文件"
+    await expect(page.locator("#files-title")).to_have_text("文件")
     assert "用时" in await done.inner_text()
     label = await page.locator('[data-action="save-srt"]').get_attribute("aria-label")
     assert label == "保存为 srt：zh-1.wav"
+
+
+async def test_a_file_dropped_on_another_view_is_taken_there_and_sent_with_the_settings(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    visit = await open_page(f"{fake_agent.url}/#/settings")
+    await visit.page.select_option("#set-language", "en")
+    await visit.page.uncheck("#set-punctuation")
+    await visit.page.fill("#set-hotwords", "阿里巴巴 30")
+    await visit.page.click("#nav-live")
+    await visit.page.evaluate(DROP, list(b"RIFF"))
+    await expect(visit.page.locator("#view-files")).to_be_visible()
+    assert "turn on the light" in await (await row(visit.page, "done")).inner_text()
+    ((name, content, fields),) = fake_agent.uploads
+    assert (name, content) == ("dropped.wav", b"RIFF")
+    sent = {key: fields[key] for key in ("language", "itn", "punctuation", "hotwords")}
+    assert json.loads(sent.pop("hotwords")) == {"阿里巴巴": 30}
+    assert sent == {"language": "en", "itn": "true", "punctuation": "false"}
+    assert visit.console_errors == []
 
 
 def kept_uploads(pid: int) -> list[str]:

@@ -43,3 +43,27 @@ async def test_the_page_shows_what_the_box_hears_and_mutes_it(
         assert (told["muted"], told["gain_db"]) == (True, 6)
         assert visit.console_errors == []
         fifo.close()
+
+
+async def test_the_page_turns_the_box_s_microphone_on_and_off(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    fifo = FifoMicrophone(tmp_path)
+    settings = (f"microphone.device={fifo.name}", "microphone.stall_ms=60000")
+    with Daemon(tmp_path, *settings, environ=fifo.environ) as daemon:
+        visit = await open_page(daemon.url, arguments=())
+        switch, state = (visit.page.locator(f"#boxmic-{name}") for name in ("switch", "state"))
+        await expect(switch).to_have_text("Turn on")
+        await expect(state).to_have_text("Off")
+        for part in ("mute", "gain", "level"):
+            await expect(visit.page.locator(f"#boxmic-{part}")).to_be_hidden()
+        await switch.click()
+        await expect(switch).to_have_text("Turn off")
+        await asyncio.to_thread(fifo.play, np.zeros(RATE, np.int16))
+        await expect(state).to_have_text("Listening", timeout=30_000)
+        await expect(visit.page.locator("#boxmic-mute")).to_be_visible()
+        await switch.click()
+        await expect(state).to_have_text("Off")
+        assert daemon.get("/api/v1/microphone")[1]["enabled"] is False
+        assert visit.console_errors == []
+        fifo.close()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from playwright.async_api import expect
 
 from agent.types import Int16
-from tests.gui_integration.conftest import OpenPage
+from tests.gui_integration.conftest import OpenPage, Visit, until
 from tests.gui_integration.fake_agent import FakeAgent
 
 FRAME = 1600
@@ -201,3 +203,50 @@ async def test_text_of_a_connected_client_is_shown_and_its_marks_are_text(
     assert await visit.finals() == ["<b>turn</b> on"]
     await fake_agent.announce({"type": "final", "seq": 4, "text": "x", "session_id": "unknown"})
     assert await visit.page.inner_text(".section h3") == "FunASR client"
+
+
+async def test_clients_that_came_before_the_page_are_shown_at_once(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    said = {"type": "partial", "session_id": "s1", "segment_id": 4, "text": "turn", "start_ms": 0}
+    known = {"session_id": "s1", "source": "funasr", "name": "kitchen", "said": [said]}
+    silent = {"session_id": "s2", "source": "realtime", "name": "", "said": []}
+    fake_agent.sessions = [known, silent, {"session_id": "s3", "source": "page", "said": []}]
+    visit = await open_page(fake_agent.url)
+    titles = visit.page.locator(".section h3")
+    await expect(titles).to_have_text(["FunASR client: kitchen", "Realtime client"])
+    await expect(visit.page.locator(".segment .text")).to_have_text(["turn"])
+    await fake_agent.announce({**said, "type": "final", "seq": 1, "text": "turn on"})
+    await read(visit, "turn on")
+    await fake_agent.announce({"type": "session_closed", "seq": 2, "session_id": "s2"})
+    await expect(titles).to_have_text(["FunASR client: kitchen"])
+
+
+async def test_a_client_that_left_while_the_page_was_cut_off_is_closed_after_its_last_words(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    session: dict[str, Any] = {"session_id": "s1", "segment_id": 0, "start_ms": 0}
+    fake_agent.sessions = [{**session, "source": "funasr", "name": "", "said": []}]
+    visit = await open_page(fake_agent.url)
+    await expect(visit.page.locator(".section")).to_have_count(1)
+    await fake_agent.announce({"type": "partial", "seq": 5, "text": "turn", **session})
+    await expect(visit.page.locator(".segment")).to_have_count(1)
+    fake_agent.sessions = []
+    fake_agent.snapshot_seq = 8
+    before = set(fake_agent.viewers)
+    for viewer in before:
+        await viewer.close()
+    await until(lambda: len(fake_agent.viewers - before) == 1)
+    await fake_agent.announce({"type": "final", "seq": 7, "text": "turn on", **session})
+    await read(visit, "turn on")
+    await fake_agent.announce({"type": "partial", "seq": 9, "text": "turn on or off", **session})
+    await fake_agent.announce(
+        {"type": "session_opened", "seq": 10, "source": "funasr", "session_id": "s9"}
+    )
+    await expect(visit.page.locator(".section")).to_have_count(2)
+    assert await visit.finals() == ["turn on"]
+
+
+async def read(visit: Visit, text: str) -> None:
+    """Wait until the page's only final reads so."""
+    await expect(visit.page.locator('[data-final="true"] .text')).to_have_text([text])

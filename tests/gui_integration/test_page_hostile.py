@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from playwright.async_api import expect
 
 from tests.end_to_end.daemon import Daemon
 from tests.gui_integration.conftest import OpenPage
@@ -42,9 +43,11 @@ async def test_markup_in_names_of_files_clips_and_hotwords_stays_text(
     shutil.copy(CLIPS / "en-1.wav", wav)
     visit = await open_page(daemon.url)
     await speak(daemon.url)
-    await visit.page.set_input_files("#file", wav)
-    await visit.page.wait_for_selector('[data-upload="done"]')
-    assert HOSTILE in await visit.page.inner_text("body")
+    await expect(visit.page.locator(".section h3")).to_contain_text(HOSTILE)
+    await visit.page.click("#nav-files")
+    await visit.page.set_input_files("#files-input", wav)
+    await visit.page.wait_for_selector('[data-file="done"]')
+    assert wav.name in await visit.page.inner_text("#view-files")
     assert await visit.page.locator('img[src="x"]').count() == 0
     assert await visit.page.title() != "owned"
     assert visit.console_errors == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -145,6 +146,12 @@ async def test_an_address_with_the_token_leaves_none_in_the_history(
         assert page.url == address(daemon, host, 1) + "/"
 
 
+async def shoot(page: Page, name: str) -> None:
+    """A picture for README, where one is wanted."""
+    if folder := os.environ.get("FUNASR_SCREENS"):
+        await page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
 async def test_the_sign_in_and_trust_pages_read_in_both_languages(
     host: OtherHost, daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -162,10 +169,12 @@ async def test_the_sign_in_and_trust_pages_read_in_both_languages(
             await page.goto(address(daemon, host, 1))
             await page.wait_for_selector("body[data-ready]")
             assert await page.inner_text("h1") == title
+            await shoot(page, f"sign-in-{locale[:2]}")
             await page.click('a[href="/sign-in/trust"]')
             await page.wait_for_selector("body[data-ready]")
             assert await page.inner_text("h1") == trust
             assert len(await page.inner_text("#sha256")) == 95
+            await shoot(page, f"trust-{locale[:2]}")
             wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
             assert not await page.evaluate(wide)
             async with page.expect_download() as download:

@@ -7,15 +7,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import pytest
 import soundfile
+from playwright.async_api import expect
 
 from tests.end_to_end.daemon import Daemon
 from tests.gui_integration.conftest import RATE, OpenPage, write_wav
 
 CLIPS = Path(__file__).resolve().parent.parent / "data" / "clips"
 LEAD_S, TAIL_S = 1.5, 2.0
+FILE_TEXT = ".file-text p span:last-child"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +65,10 @@ async def test_uploaded_file_reads_the_same(
     daemon: Daemon, open_page: OpenPage, tmp_path: Path
 ) -> None:
     wav = spoken(tmp_path, "en-2.wav")
-    visit = await open_page(daemon.url)
-    await visit.page.set_input_files("#file", wav)
-    await visit.page.wait_for_selector('[data-upload="done"]')
-    assert await visit.finals() == [transcribed(wav)]
+    visit = await open_page(f"{daemon.url}/#/files")
+    await visit.page.set_input_files("#files-input", wav)
+    await visit.page.wait_for_selector('[data-file="done"]')
+    assert await visit.page.locator(FILE_TEXT).all_text_contents() == [transcribed(wav)]
 
 
 async def test_file_that_is_no_audio_is_refused_in_words(
@@ -73,10 +76,26 @@ async def test_file_that_is_no_audio_is_refused_in_words(
 ) -> None:
     letter = tmp_path / "letter.txt"
     letter.write_text("dear box")
-    visit = await open_page(daemon.url)
-    await visit.page.set_input_files("#file", letter)
-    await visit.page.wait_for_selector('[data-upload="error"]')
-    assert "letter.txt" in await visit.page.inner_text(".upload-words")
+    visit = await open_page(f"{daemon.url}/#/files")
+    await visit.page.set_input_files("#files-input", letter)
+    await visit.page.wait_for_selector('[data-file="error"]')
+    assert "letter.txt: is not audio" in await visit.page.inner_text(".file-words")
+
+
+async def test_a_client_that_was_there_first_is_shown_with_what_it_said(
+    daemon: Daemon, open_page: OpenPage
+) -> None:
+    samples = soundfile.read(CLIPS / "en-1.wav", dtype="int16")[0]
+    async with aiohttp.ClientSession() as http, http.ws_connect(daemon.url + "/ws") as client:
+        await client.send_json({"mode": "2pass", "wav_name": "hall", "wav_format": "pcm"})
+        await client.send_bytes(samples.tobytes() + bytes(2 * RATE * 2))
+        said = await client.receive_json(timeout=30)
+        while said["mode"] != "2pass-offline":
+            said = await client.receive_json(timeout=30)
+        visit = await open_page(daemon.url)
+        await expect(visit.page.locator(".section h3")).to_have_text(["FunASR client: hall"])
+        await expect(visit.page.locator('[data-final="true"] .text')).to_have_text([said["text"]])
+        await client.send_json({"is_speaking": False})
 
 
 async def test_models_in_use_are_shown(daemon: Daemon, open_page: OpenPage) -> None:

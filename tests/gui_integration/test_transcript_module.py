@@ -78,3 +78,36 @@ async def test_copy_takes_the_text_and_clear_keeps_what_is_being_said(
     assert copied == "open the door\n打开灯\ntu"
     await visit.page.click("#clear")
     assert await visit.page.locator(".rows li").all_text_contents() == ["0:02tu"]
+
+
+BOUNDS = """
+async () => {
+  const { Transcript, MAX_ROWS, MAX_SECTIONS } = await import("/static/transcript.js");
+  const transcript = new Transcript();
+  transcript.begin("A client that says nothing", "Connected");
+  const talker = transcript.begin("One that says a lot");
+  for (let i = 0; i < MAX_ROWS + 50; i += 1) talker.final(`a${i}`, `sentence ${i}`, 1000 * i);
+  const rows = document.querySelectorAll(".rows .segment").length;
+  const oldest = document.querySelector(".rows .segment .text").textContent;
+  for (let i = 0; i < MAX_SECTIONS + 50; i += 1) transcript.begin(`visitor ${i}`).close();
+  const sections = document.querySelectorAll("#segments > li");
+  return {
+    rows: rows === MAX_ROWS,
+    oldest,
+    sections: sections.length === MAX_SECTIONS,
+    open: [...sections].slice(0, 2).map((item) => item.querySelector("h3").textContent),
+  };
+}
+"""
+
+
+async def test_rows_and_sections_are_bounded_and_open_sections_stay(
+    fake_agent: FakeAgent, open_page: OpenPage
+) -> None:
+    visit = await open_page(fake_agent.url)
+    assert await visit.page.evaluate(BOUNDS) == {
+        "rows": True,
+        "oldest": "sentence 50",
+        "sections": True,
+        "open": ["A client that says nothing", "One that says a lot"],
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from agent.engine.base import EngineSettings, ModelFiles
 from agent.errors import CompatibilityError, ModelLoadError
 from agent.store.library import Library
-from agent.store.loader import NoUsableModel, load_role
+from agent.store.loader import NoUsableModel, first_variant, load_role
 from agent.store.model_set import load_models
 from tests.fake_store import unchecked
 
@@ -238,3 +240,62 @@ def test_without_a_recogniser_there_is_no_set(three: None, tmp_path: Path) -> No
     loaded = load_models({"vad": ["ears"]}, library(tmp_path), {}, **ADDER)
     with pytest.raises(ModelLoadError, match="neither a streaming nor an offline"):
         loaded.model_set()
+
+
+def test_two_roles_are_loaded_side_by_side_and_in_order(three: None, tmp_path: Path) -> None:
+    spoil(tmp_path / "models" / "ears")
+    meeting = threading.Barrier(2, timeout=30)
+
+    def meet(family: str, files: ModelFiles, settings: EngineSettings) -> Any:
+        meeting.wait()
+        return load_adder(family, files, settings)
+
+    loaded = load_models(
+        LISTS,
+        library(tmp_path),
+        {},
+        load_model=meet,
+        check=unchecked,
+        at_once=2,
+        available=lambda: 1 << 30,
+    )
+    assert list(loaded.roles) == ["asr_online", "asr_offline", "punctuation"]
+    assert list(loaded.failures) == ["vad"]
+
+
+def test_a_box_short_of_memory_loads_one_role_after_the_other(three: None, tmp_path: Path) -> None:
+    loading: list[str] = []
+
+    def alone(family: str, files: ModelFiles, settings: EngineSettings) -> Any:
+        assert not loading
+        loading.append(family)
+        time.sleep(0.05)
+        loading.clear()
+        return load_adder(family, files, settings)
+
+    loaded = load_models(
+        LISTS,
+        library(tmp_path),
+        {},
+        load_model=alone,
+        check=unchecked,
+        at_once=2,
+        available=lambda: 10,
+    )
+    assert loaded.model_set().ids["asr_online"] == "fast"
+
+
+def test_choosing_is_never_done_side_by_side(three: None, tmp_path: Path) -> None:
+    choosing: list[str] = []
+    chosen: list[str] = []
+
+    def choose(role: str, found: Any, settings: EngineSettings) -> Any:
+        assert not choosing
+        choosing.append(role)
+        time.sleep(0.02)
+        choosing.clear()
+        chosen.append(role)
+        return first_variant(role, found, settings)  # type: ignore[arg-type]
+
+    load_models(LISTS, library(tmp_path), {}, choose=choose, **ADDER, at_once=3)
+    assert sorted(chosen) == ["asr_offline", "asr_online", "vad"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -60,6 +61,42 @@ def test_a_clip_is_recognised(service: Service) -> None:
     assert text
     assert text.replace(" ", "") == own.split(":")[-1].replace(" ", "").strip()
     note("clip over FunASR's socket", text)
+
+
+HEARD = """#!/bin/sh
+# What is said, and what the sandbox lets a program do.
+{
+    cat
+    id -un
+    touch /usr/heard 2>/dev/null && echo "writes to /usr"
+    ls /home/owner >/dev/null 2>&1 && echo "sees /home"
+    sudo -n true 2>/dev/null && echo "is root"
+    echo done
+} > /var/lib/funasr-agent/heard.txt
+"""
+
+
+def test_a_spoken_command_runs_its_program_inside_the_sandbox(service: Service) -> None:
+    box = service.box
+    box.write("/usr/local/bin/heard", HEARD)
+    box.run("chmod 755 /usr/local/bin/heard && mkdir -p /home/owner")
+    command = {"name": "time", "phrases": ["现在几点"]}
+    hook = {"exec": ["/usr/local/bin/heard"], "sources": ["funasr"]}
+    service.configure(commands=[command], command_hook=hook)
+    box.run("systemctl reload funasr-agent")
+
+    def names() -> list[str]:
+        listed: list[str] = service.get("/api/v1/status")[1]["commands"]["names"]
+        return listed
+
+    wait_until(lambda: names() == ["time"], "reload")
+    asyncio.run(recognise(service.port, CLIP))
+    heard = box.tree / "var/lib/funasr-agent/heard.txt"
+    wait_until(lambda: heard.exists() and heard.read_text().endswith("done\n"), "program")
+    told, *can = heard.read_text(encoding="utf-8").splitlines()
+    assert json.loads(told)["name"] == "time"
+    assert can == ["funasr-agent", "done"]
+    note("program of a spoken command", f"ran as {can[0]}: {told}")
 
 
 def copied(box: Box) -> str:
@@ -167,7 +204,7 @@ async def reload_under_streams(service: Service) -> None:
         await asyncio.to_thread(service.box.run, "systemctl reload funasr-agent")
         await asyncio.to_thread(wait_until, lambda: segments_end(service) == 6000, "new key")
         said = service.check("configuration")
-        assert said["reason"] == "a restart is needed for the new values of inference.queue"
+        assert said["reason"] == "needs a restart: inference.queue"
 
         service.configure(strem={}, uploads={"max_mb": -1})
         refused = await asyncio.to_thread(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.app import Agent
-from agent.config import Config
+from agent.config import Auth, Config, Recognition
 from agent.live_config import LiveConfig
 
 
@@ -27,6 +27,27 @@ async def test_a_background_task_that_fails_is_logged_by_name(
     await agent.stop()
 
 
+async def test_a_reload_that_leaves_the_vad_alone_leaves_the_models_in_use_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    config = Config.model_validate({"state_dir": tmp_path, "listen": [{"port": 0}]})
+    agent = Agent(LiveConfig(config))
+    await agent.start()
+    for _ in range(6000):
+        if agent.service.models is not None:
+            break
+        await asyncio.sleep(0.01)
+    models = agent.service.models
+    assert models is not None
+    await agent.apply(config.model_copy(update={"auth": Auth(mode="open")}))
+    assert agent.service.models is models
+    await agent.apply(
+        config.model_copy(update={"recognition": Recognition(max_end_silence_ms=500)})
+    )
+    assert agent.service.models is not models
+    await agent.stop()
+
+
 async def test_a_reload_changes_what_new_streams_get(root: Path, tmp_path: Path) -> None:
     agent = Agent(LiveConfig(Config.model_validate({"state_dir": tmp_path})))
     settings = {
@@ -35,7 +56,7 @@ async def test_a_reload_changes_what_new_streams_get(root: Path, tmp_path: Path)
         "health": {"canary_s": 5},
     }
     itn = agent.service.settings.itn
-    agent.apply(Config.model_validate(settings))
+    await agent.apply(Config.model_validate({"state_dir": tmp_path, **settings}))
     assert agent.service.settings.pre_roll_ms == 250
     assert agent.service.settings.itn is itn  # its grammars are loaded once
     assert agent.service.load.limits.late_ms == 500

@@ -21,6 +21,20 @@ def keys(tree: dict[str, Any], at: str = "") -> list[str]:
     return found
 
 
+def test_what_a_page_may_set_for_itself_is_live_as_a_whole() -> None:
+    live = LiveConfig(Config())
+    new = config(
+        microphone={"enabled": True, "hotwords": {"funasr": 20}},
+        listen=[{"port": 9999}, {"port": 9998, "tls": True}],
+        auth="open",
+    )
+    change = live.plan(new)
+    assert change.config == new
+    assert set(change.live) == {"microphone.enabled", "microphone.hotwords", "listen", "auth.mode"}
+    live.take(change)
+    assert live.plan(Config()).live == change.live, "words that are taken away are a change too"
+
+
 def test_every_live_key_is_a_key_of_the_schema() -> None:
     assert set(LIVE) - set(keys(Config().model_dump())) == set()
 
@@ -30,7 +44,7 @@ def test_a_live_key_takes_effect_and_another_one_waits_for_a_restart() -> None:
     new = config(
         recognition={"max_end_silence_ms": 400, "vad": {"window_size_ms": 300}},
         inference={"job_limit_s": 7, "queue": 5},
-        listen=[{"port": 9999}],
+        events={"history": 99},
     )
     change = live.plan(new)
     assert live.current == Config()
@@ -44,7 +58,7 @@ def test_a_live_key_takes_effect_and_another_one_waits_for_a_restart() -> None:
         "recognition.vad.window_size_ms",
         "inference.job_limit_s",
     }
-    assert set(live.restart) == {"listen", "inference.queue"}
+    assert set(live.restart) == {"events.history", "inference.queue"}
 
 
 def test_a_key_that_is_put_back_waits_for_nothing_any_more() -> None:

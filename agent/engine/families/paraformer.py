@@ -24,6 +24,7 @@ from agent.engine.side_files import read_config, read_frontend, read_tokens, sec
 from agent.engine.text import SPECIAL_TOKENS, text_rule
 from agent.engine.timestamps import Spans, cif_spans, within
 from agent.errors import CompatibilityError, InferenceError, ManifestError
+from agent.said import say
 from agent.types import SAMPLES_PER_MS, Float32, Int16, Recognition, StreamOptions
 
 FAMILY = "paraformer"
@@ -82,7 +83,8 @@ class Paraformer:
             return (hotwords_ignored(self._model_id),)
         reasons = self._encoder.segmented(_phrases(options)).reasons
         if len({weight for _, weight in options.hotwords}) > 1:
-            return (f"weights of hotwords are ignored: {self._model_id} has none", *reasons)
+            ignored = "weights of hotwords are ignored: {model} has none"
+            return (say("hotword_weights", ignored, model=self._model_id), *reasons)
         return reasons
 
     def decode(self, batch: Sequence[Int16], options: StreamOptions) -> list[Recognition]:
@@ -126,7 +128,9 @@ class Paraformer:
 
 def hotwords_ignored(model_id: str) -> str:
     """What a model without an input for hotwords says of them."""
-    return f"hotwords are ignored: {model_id} has no input for them"
+    return say(
+        "hotwords_no_input", "hotwords are ignored: {model} has no input for them", model=model_id
+    )
 
 
 def check_vocabulary(graph: ort.Graph, tokens: Sequence[str], output: str = "logits") -> None:

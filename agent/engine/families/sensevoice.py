@@ -19,6 +19,7 @@ from agent.engine.greedy import Run, best_ids, collapse
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, pieces_to_text
 from agent.engine.timestamps import ctc_spans, within
+from agent.said import say
 from agent.types import SAMPLES_PER_MS, Int16, Recognition, StreamOptions
 
 FAMILY = "sensevoice"
@@ -67,8 +68,14 @@ class SenseVoice:
             found.append(hotwords_ignored(self._model_id))
         if language_index(options.language) is None:
             found.append(
-                f"language {options.language!r} is not known to {self._model_id}, it finds out "
-                f"itself; it knows {', '.join(LANGUAGES)}"
+                say(
+                    "language_unknown",
+                    "language {language!r} is not known to {model}, it finds out itself; it knows "
+                    "{known}",
+                    language=options.language,
+                    model=self._model_id,
+                    known=", ".join(LANGUAGES),
+                )
             )
         return tuple(found)
 
@@ -76,9 +83,11 @@ class SenseVoice:
         """Recognise each item, [n] samples, on its own: dynamic int8 takes its range over a whole
         batch, so batching would change the numbers. Raises InferenceError."""
         language = language_index(options.language) or LANGUAGES["auto"]
-        return [self._decode_one(samples, language, itn=options.itn) for samples in batch]
+        # The graph writes both or neither; what it leaves out is put in behind it.
+        written = options.itn and options.punctuation
+        return [self._decode_one(samples, language, written=written) for samples in batch]
 
-    def _decode_one(self, samples: Int16, language: int, *, itn: bool) -> Recognition:
+    def _decode_one(self, samples: Int16, language: int, *, written: bool) -> Recognition:
         features = self._frontend.whole(samples)
         if not len(features):
             return Recognition("")
@@ -87,7 +96,7 @@ class SenseVoice:
                 "speech": features[None],
                 "speech_lengths": ort.int32(len(features)),
                 "language": ort.int32(language),
-                "textnorm": ort.int32(WITH_ITN if itn else WITHOUT_ITN),
+                "textnorm": ort.int32(WITH_ITN if written else WITHOUT_ITN),
             }
         )
         logits = outputs["ctc_logits"][0][: int(outputs["encoder_out_lens"][0])]
@@ -105,7 +114,7 @@ class SenseVoice:
             tags.language,
             tags.emotion,
             tags.event,
-            formatted=itn,
+            formatted=written,
         )
 
     def _is_text(self, run: Run) -> bool:

@@ -1,6 +1,7 @@
 // Requests to the box whose failures are words.
 
 import { t } from "./i18n.js";
+import { errorWords } from "./said.js";
 
 /** The JSON of an answer; throws an Error with the box's own words. */
 export async function api(path, { method = "GET", body = null } = {}) {
@@ -17,5 +18,5 @@ export async function api(path, { method = "GET", body = null } = {}) {
   }
   const told = await answer.json().catch(() => null);
   if (answer.ok) return told;
-  throw new Error(told?.error?.message ?? t("The box answered {status}.", { status: answer.status }));
+  throw new Error(told?.error ? errorWords(told.error) : t("The box answered {status}.", { status: answer.status }));
 }

@@ -1,9 +1,12 @@
-// The box's own microphone: how it is, mute, gain, and what it hears in the transcript.
+// The box's own microphone: how it is, on and off, mute, gain, and what it hears in the transcript.
 
+import { api } from "./api.js";
 import { byId, seconds } from "./dom.js";
 import { t } from "./i18n.js";
+import { reasonOf } from "./said.js";
 
 const STATE_WORDS = {
+  off: "Off",
   running: "Listening",
   muted: "Muted",
   opening: "Opening",
@@ -13,11 +16,13 @@ const STATE_WORDS = {
   failed: "Can't be opened",
   unavailable: "Not installed",
 };
+const OFF_WORDS = "Once turned on, it listens until it is turned off, also after a restart.";
 const FLOOR_DB = -60;
-const SAID = ["voice_started", "partial", "final", "gap"];
+const SAID = ["voice_started", "partial", "final", "command", "gap"];
 
 export class BoxMicrophone {
   #card = byId("boxmic");
+  #switch = byId("boxmic-switch");
   #mute = byId("boxmic-mute");
   #gain = byId("boxmic-gain");
   #transcript;
@@ -28,6 +33,9 @@ export class BoxMicrophone {
   /** transcript: where its text goes. */
   constructor(transcript) {
     this.#transcript = transcript;
+    this.#switch.addEventListener("click", () => {
+      this.#send({ enabled: this.#card.dataset.state === "off" });
+    });
     this.#mute.addEventListener("click", () => {
       this.#send({ muted: this.#mute.getAttribute("aria-pressed") !== "true" });
     });
@@ -43,12 +51,16 @@ export class BoxMicrophone {
 
   /** `microphone` of /api/v1/status, or an event of that name; null: this box has none. */
   show(told) {
-    this.#card.hidden = !told?.enabled;
-    if (!told?.enabled) return;
+    this.#card.hidden = !told?.enabled && !told?.can_switch;
+    if (this.#card.hidden) return;
+    const off = !told.enabled;
     this.#card.dataset.state = told.state;
+    this.#switch.hidden = !told.can_switch;
+    this.#switch.textContent = t(off ? "Turn on" : "Turn off");
+    for (const part of this.#card.querySelectorAll(".when-on")) part.hidden = off;
     byId("boxmic-state").textContent = t(STATE_WORDS[told.state] ?? told.state);
     const lost = told.dropped_ms ? `, ${t("{time} lost so far", { time: seconds(told.dropped_ms) })}` : "";
-    const words = `${told.reason}${lost}`;
+    const words = off ? t(OFF_WORDS) : `${reasonOf(told)}${lost}`;
     const detail = byId("boxmic-detail");
     if (detail.textContent !== words) detail.textContent = words;
     this.#mute.setAttribute("aria-pressed", String(told.muted));
@@ -81,6 +93,7 @@ export class BoxMicrophone {
     if (event.type === "voice_started") section.hear(key, at);
     else if (event.type === "partial") section.partial(key, event.text, at);
     else if (event.type === "final") section.final(key, event.text, at, event.language);
+    else if (event.type === "command") section.command(key, event);
     else section.gap(key, at, event.dropped_ms, "overflow");
   }
 
@@ -109,16 +122,9 @@ export class BoxMicrophone {
 
   async #send(fields) {
     try {
-      const answer = await fetch("/api/v1/microphone", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(fields),
-      });
-      const told = await answer.json();
-      if (answer.ok) this.show(told);
-      else byId("boxmic-detail").textContent = told.error?.message ?? `the box answered ${answer.status}`;
+      this.show(await api("/api/v1/microphone", { method: "POST", body: fields }));
     } catch (error) {
-      byId("boxmic-detail").textContent = `The box can't be reached: ${error.message}`;
+      byId("boxmic-detail").textContent = error.message;
     }
   }
 }

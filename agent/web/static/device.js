@@ -1,9 +1,10 @@
 // The device: its health in words, its hardware, and the last hour as two small charts.
 
 import { api } from "./api.js";
-import { draw } from "./chart.js";
+import { draw, spanOf } from "./chart.js";
 import { byId, element } from "./dom.js";
 import { language, t } from "./i18n.js";
+import { reasonOf } from "./said.js";
 
 const EVERY_MS = 5000;
 const STATUS_WORDS = { ok: "Good", degraded: "Degraded", starting: "Starting", failing: "Not working" };
@@ -48,15 +49,19 @@ export class DeviceView {
 
 function showChecks(checks) {
   byId("checks").replaceChildren(
-    ...checks.map(({ name, status, reason, since }) => {
-      const when = new Date(since * 1000).toLocaleString(language());
+    ...checks.map((check) => {
+      const { name, status, since } = check;
+      const when = new Date(since * 1000).toLocaleString(language(), {
+        dateStyle: "short",
+        timeStyle: "short",
+      });
       const item = element("li", {
         children: [
           element("span", { className: "dot" }),
           element("span", { className: "check-name", text: t(CHECK_WORDS[name] ?? name) }),
           element("span", { className: "check-status", text: t(STATUS_WORDS[status] ?? status) }),
-          element("p", { className: "check-reason", text: reason }),
-          element("p", { className: "quiet", text: t("since {when}", { when }) }),
+          element("p", { className: "check-reason", text: reasonOf(check) }),
+          element("p", { className: "check-since quiet", text: t("since {when}", { when }) }),
         ],
       });
       item.dataset.status = status;
@@ -72,12 +77,14 @@ function showHardware({ hardware = {}, version, board, uptime_s, sessions, load 
     ["Version", version],
     ["Running for", duration(uptime_s)],
     ["CPU", `${hardware.cpu_percent} % · ${hardware.cores} ${t("cores")}${hardware.cpu_mhz ? ` · ${hardware.cpu_mhz} MHz` : ""}`],
-    ["Memory", t("{free} of {all} MB free", { free: hardware.memory_available_mb, all: hardware.memory_total_mb })],
+    ["Memory", memoryWords(hardware)],
     ["Memory of the agent", `${hardware.process_mb} MB`],
     ["Disk", t("{free} MB free", { free: hardware.disk_free_mb ?? "–" })],
     ["Temperature", hardware.temperature_c === null ? t("no sensor") : `${Math.round(hardware.temperature_c)} °C`],
-    ["Throttling", slowed.length ? slowed.join(", ") : t("not slowed down")],
-    ["GPU", hardware.gpu_percent == null ? t("none that tells its load") : `${Math.round(hardware.gpu_percent)} %`],
+    ["Throttling", slowed.map(slowedWords).join(", ") || t("not slowed down")],
+    ["GPU", gpuWords(hardware)],
+    ...(hardware.power_mode ? [["Power mode", hardware.power_mode.replace(/^power mode /, "")]] : []),
+    ...powerEvents(hardware.power_events),
     ["Streams", t("{open} of at most {most}", { open: sessions?.open ?? 0, most: sessions?.most ?? "–" })],
     ["Load with one more", load ? `${Math.round(load.load_with_one_more * 100)} %` : "–"],
   ];
@@ -88,16 +95,45 @@ function showHardware({ hardware = {}, version, board, uptime_s, sessions, load 
   );
 }
 
+function slowedWords(words) {
+  const [, kind] = words.match(/^slowed down against heat \((.*)\)$/) ?? [];
+  return kind ? t("slowed down against heat ({kind})", { kind }) : t(words);
+}
+
+function memoryWords({ memory_available_mb, memory_total_mb, memory_shared_with_gpu, gpu_memory_mb }) {
+  const words = t("{free} of {all} MB free", { free: memory_available_mb, all: memory_total_mb });
+  if (!memory_shared_with_gpu) return words;
+  const held = gpu_memory_mb == null ? "" : ` · ${t("{mb} MB held by it", { mb: gpu_memory_mb })}`;
+  return `${words} · ${t("shared with the GPU")}${held}`;
+}
+
+function gpuWords({ gpu_percent, gpu_mhz, gpu_limit_mhz }) {
+  const parts = [];
+  if (gpu_percent != null) parts.push(`${Math.round(gpu_percent)} %`);
+  if (gpu_mhz != null) parts.push(gpu_limit_mhz ? `${gpu_mhz} / ${gpu_limit_mhz} MHz` : `${gpu_mhz} MHz`);
+  return parts.join(" · ") || t("none that tells its load");
+}
+
+function powerEvents(events = {}) {
+  const seen = Object.entries(events ?? {}).filter(([, count]) => count > 0);
+  if (!seen.length) return [];
+  return [["Slowed by its power", seen.map(([kind, count]) => `${t(kind)}: ${count}`).join(", ")]];
+}
+
 function showTrend(samples) {
+  const span = spanOf(samples.map(({ time }) => time));
+  byId("trend-title").textContent = t("Latency and load of the last {n} min", { n: span / 60 });
   const line = (name) => ({ name, points: samples.map((sample) => [sample.time, sample[name]]) });
   draw(byId("chart-latency"), [line("partials_ms"), line("finals_ms")], {
     most: 100,
     unit: "ms",
+    span,
     title: t("Latency of partials and finals over the last hour, ms"),
   });
   draw(byId("chart-load"), [line("cpu_percent"), line("load_percent")], {
     most: 100,
     unit: "%",
+    span,
     title: t("CPU and load of recognition over the last hour, per cent"),
   });
 }

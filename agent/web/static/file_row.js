@@ -3,6 +3,7 @@
 import { clock, element, seconds } from "./dom.js";
 import { EXPORTS, save } from "./file_exports.js";
 import { words } from "./file_words.js";
+import { told } from "./said.js";
 
 const COPIED_FOR_MS = 1500;
 
@@ -81,7 +82,8 @@ export class FileRow {
     this.#bar.setAttribute("aria-label", said.progress(this.#name));
     this.#text.setAttribute("aria-label", said.text(this.#name));
     this.#text.hidden = !this.#text.hasChildNodes();
-    const notes = [this.#result?.warning, ...(this.#result?.remarks ?? [])];
+    const remarks = this.#result?.said?.map(told) ?? this.#result?.remarks ?? [];
+    const notes = [this.#result?.warning, ...remarks];
     if (this.#result && !this.#result.text) notes.unshift(said.silent);
     this.#notes.textContent = notes.filter(Boolean).join(" ");
     this.#notes.hidden = !this.#notes.textContent;

@@ -1,6 +1,7 @@
 // One file on its way: sent, and its events read while it is transcribed.
 
 import { words } from "./file_words.js";
+import { errorWords } from "./said.js";
 
 const URL_PATH = "/v1/audio/transcriptions";
 const FULL = [429, 503];
@@ -35,7 +36,7 @@ export function sendFile(file, options, handlers) {
     const read = () => {
       if (request.status !== 200) return;
       for (const event of reader.take(request.responseText)) {
-        if (event.error) failure = new Error(event.error.message);
+        if (event.error) failure = new Error(errorWords(event.error));
         else if (event.type === "progress") handlers.onReading(share(event));
         else if (event.type === "transcript.text.delta") handlers.onText(event.delta);
         else if (event.type === "transcript.text.done") result = event;
@@ -81,7 +82,7 @@ function refusal(request) {
   if (request.status === 200) return null;
   let message = words().answered(request.status);
   try {
-    message = JSON.parse(request.responseText).error.message;
+    message = errorWords(JSON.parse(request.responseText).error);
   } catch {
     // an answer that is not JSON comes from something between the page and the box
   }

@@ -10,16 +10,17 @@ const ACCEPTED = "audio/*,video/mp4,video/webm,.wav,.flac,.mp3,.ogg,.opus,.m4a,.
 
 /**
  * Build the view into `box`. `options()` gives fields of every request, such as language, hotwords
- * and itn. Returns {add(files)}.
+ * and itn; `bringUp()` shows the view when a file is dropped elsewhere. Returns {add(files)}.
  */
-export function mountFiles(box, { options = () => ({}) } = {}) {
-  const view = new FilesView(box, options);
+export function mountFiles(box, { options = () => ({}), bringUp = () => {} } = {}) {
+  const view = new FilesView(box, options, bringUp);
   return { add: (files) => view.add(files) };
 }
 
 class FilesView {
   #box;
   #options;
+  #bringUp;
   #title = element("h2");
   #hint = element("p", { className: "quiet" });
   #choose = element("button", { className: "button" });
@@ -30,9 +31,10 @@ class FilesView {
   #jobs = [];
   #busy = false;
 
-  constructor(box, options) {
+  constructor(box, options, bringUp) {
     this.#box = box;
     this.#options = options;
+    this.#bringUp = bringUp;
     addStyle();
     this.#title.id = "files-title";
     this.#choose.type = "button";
@@ -73,10 +75,10 @@ class FilesView {
       this.add(this.#input.files);
       this.#input.value = "";
     });
-    const shown = () => this.#box.isConnected && this.#box.offsetParent !== null;
+    // A file that is dropped beside the view would take the page's place in the browser.
     for (const type of ["dragenter", "dragover"]) {
       document.addEventListener(type, (event) => {
-        if (!shown() || !event.dataTransfer?.types.includes("Files")) return;
+        if (!this.#box.isConnected || !event.dataTransfer?.types.includes("Files")) return;
         event.preventDefault();
         this.#drop.classList.add("over");
       });
@@ -85,9 +87,10 @@ class FilesView {
       if (!event.relatedTarget) this.#drop.classList.remove("over");
     });
     document.addEventListener("drop", (event) => {
-      if (!shown() || !event.dataTransfer?.files.length) return;
+      if (!this.#box.isConnected || !event.dataTransfer?.files.length) return;
       event.preventDefault();
       this.#drop.classList.remove("over");
+      this.#bringUp();
       this.add(event.dataTransfer.files);
     });
   }

@@ -1,6 +1,7 @@
 // The history: search, export, deletion. The newest session comes first.
 
 import { api } from "./api.js";
+import { commandChip } from "./commands.js";
 import { byId, clock, element } from "./dom.js";
 import { language, t } from "./i18n.js";
 
@@ -101,6 +102,7 @@ export class HistoryView {
     remove.setAttribute("aria-label", t("Delete: {text}", { text: row.text.slice(0, 60) }));
     const item = element("li", { children: [time, text, remove] });
     item.dataset.final = String(row.id);
+    if (row.command) item.append(commandChip(row.command));
     list.prepend(item);
   }
 

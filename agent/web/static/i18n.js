@@ -2,7 +2,7 @@
 
 import { ZH } from "./zh.js";
 
-const isChinese = document.documentElement.lang.startsWith("zh");
+export const isChinese = document.documentElement.lang.startsWith("zh");
 const ATTRIBUTES = ["aria-label", "placeholder"];
 
 /** Of dates and numbers; undefined: the browser's own. */

@@ -4,6 +4,7 @@ import { BoxMicrophone } from "./boxmic.js";
 import { Clients } from "./clients.js";
 import { DeviceView } from "./device.js";
 import { byId, seconds } from "./dom.js";
+import { mountFiles } from "./files.js";
 import { HistoryView } from "./history.js";
 import { t, translatePage } from "./i18n.js";
 import { Meter } from "./meter.js";
@@ -11,10 +12,9 @@ import { ModelsView } from "./models.js";
 import { Navigation } from "./nav.js";
 import { MicrophoneError, microphoneObstacle } from "./recorder.js";
 import { Session } from "./session.js";
-import { SettingsView, startFields } from "./settings.js";
+import { SettingsView, startFields, uploadFields } from "./settings.js";
 import { BoxStatus } from "./status.js";
 import { Transcript } from "./transcript.js";
-import { Uploads } from "./upload.js";
 
 const STATE_WORDS = {
   idle: ["Ready", "Press the button and speak."],
@@ -51,15 +51,19 @@ class Page {
     views.history.open();
     views.models.open();
     new SettingsView().open();
-    new Uploads(this.#transcript);
-    const historyChanged = () => {
-      if (!byId("view-history").hidden) views.history.show();
+    mountFiles(byId("view-files"), {
+      options: uploadFields,
+      bringUp: () => {
+        location.hash = "#/files";
+      },
+    });
+    const again = (view) => () => {
+      if (!byId(`view-${view}`).hidden) views[view].show();
     };
-    new BoxStatus(
-      new BoxMicrophone(this.#transcript),
-      new Clients(this.#transcript),
-      historyChanged,
-    ).open();
+    new BoxStatus(new BoxMicrophone(this.#transcript), new Clients(this.#transcript), {
+      history: again("history"),
+      models: again("models"),
+    }).open();
     new Navigation({
       history: () => views.history.show(),
       models: () => views.models.show(),
@@ -149,7 +153,7 @@ class Page {
   }
 
   #complain(error) {
-    this.#say(t(error.message), error.code);
+    this.#say(t(error.message, error.values), error.code);
   }
 
   /** A notice on top of the page; null takes it away. */

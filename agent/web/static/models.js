@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { byId, element } from "./dom.js";
 import { t } from "./i18n.js";
+import { errorWords } from "./said.js";
 
 const PATH = "/api/v1/models";
 const ROLES = {
@@ -75,7 +76,10 @@ export class ModelsView {
     const item = element("li", {
       children: [head, element("p", { className: "quiet", text: facts.filter(Boolean).join(" · ") })],
     });
-    if (model.reason) item.append(element("p", { className: "refused", text: model.reason }));
+    if (model.reason) {
+      const why = errorWords({ code: model.code, message: model.reason });
+      item.append(element("p", { className: "refused", text: why }));
+    }
     item.dataset.ref = model.ref;
     return item;
   }
@@ -135,7 +139,7 @@ export class ModelsView {
         const ids = (told?.installed ?? []).map(({ ref }) => ref).join(", ");
         end(t("Installed: {ids}", { ids }));
       } else {
-        end(told?.error?.message ?? t("The box answered {status}.", { status: request.status }));
+        end(told?.error ? errorWords(told.error) : t("The box answered {status}.", { status: request.status }));
       }
     };
     request.onerror = () => end(t("The box can't be reached."));
@@ -151,5 +155,7 @@ export class ModelsView {
 function verdict({ models }) {
   const bad = models.filter(({ problem }) => problem);
   if (!bad.length) return t("Verified: nothing is wrong.");
-  return bad.map(({ ref, id, problem }) => `${ref ?? id}: ${problem}`).join("; ");
+  return bad
+    .map(({ ref, id, code, problem }) => `${ref ?? id}: ${errorWords({ code, message: problem })}`)
+    .join("; ");
 }

@@ -4,11 +4,12 @@ export const SAMPLE_RATE = 16000;
 const FLUSH_LIMIT_MS = 1000;
 const WORKLET_URL = new URL("./worklet.js", import.meta.url).href;
 
-/** Why there is no microphone. `code` is stable, `message` is for people. */
+/** Why there is no microphone. `code` is stable, `message` with its `values` is for people. */
 export class MicrophoneError extends Error {
-  constructor(code, message) {
+  constructor(code, message, values = {}) {
     super(message);
     this.code = code;
+    this.values = values;
   }
 }
 
@@ -144,6 +145,6 @@ function explain(error) {
         "The microphone can't be opened. Another program may be using it: close that and try again.",
       );
     default:
-      return new MicrophoneError("failed", `The microphone can't be used: ${error.message}`);
+      return new MicrophoneError("failed", "The microphone can't be used: {why}", { why: error.message });
   }
 }

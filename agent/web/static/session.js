@@ -3,6 +3,7 @@
 import { socketUrl } from "./dom.js";
 import { t } from "./i18n.js";
 import { Recorder, SAMPLE_RATE } from "./recorder.js";
+import { told } from "./said.js";
 import { TranscriptionStream, gapKey } from "./stream.js";
 
 export class Session {
@@ -47,6 +48,7 @@ export class Session {
         onGap: ({ key, startMs, droppedMs, reason }) =>
           this.#section.gap(key, startMs, droppedMs, reason),
         onGapGone: (key) => this.#section.removeGap(key),
+        onRemarks: (remarks) => this.#section.note(remarks.map(told).join(" ")),
         onRoundTrip: (ms) => this.#handlers.onRoundTrip(ms),
         onEnd: (end) => this.#ended(end),
       },
@@ -92,6 +94,9 @@ export class Session {
       case "final":
         this.#section.final(key, event.text, startMs, event.language);
         break;
+      case "command":
+        this.#section.command(key, event);
+        break;
       case "gap":
         this.#section.gap(gapKey(startMs), startMs, event.dropped_ms, "overflow");
         break;
@@ -103,6 +108,6 @@ export class Session {
     this.#ending = true;
     await this.#recorder.stop();
     this.#section.close();
-    this.#handlers.onEnd({ error: error ?? this.#lost?.message ?? null });
+    this.#handlers.onEnd({ error: error ?? (this.#lost && t(this.#lost.message, this.#lost.values)) });
   }
 }

@@ -1,4 +1,4 @@
-// What this browser wants: kept in it, sent with each recording.
+// What this browser wants: kept in it, sent with each recording and file.
 
 import { byId } from "./dom.js";
 import { t } from "./i18n.js";
@@ -12,6 +12,7 @@ const DEFAULTS = {
   hotwords: "",
   hop: "600",
   itn: true,
+  punctuation: true,
 };
 const CHUNKS = { 480: [0, 8, 4], 600: [5, 10, 5], 1200: [5, 20, 5] };
 const MAX_HOTWORDS = 100;
@@ -48,8 +49,21 @@ export function startFields() {
     mode: now.mode,
     language: now.language,
     itn: now.itn,
+    punctuation: now.punctuation,
     chunk_size: CHUNKS[now.hop] ?? CHUNKS[600],
     hotwords: hotwords(now.hotwords),
+  };
+}
+
+/** Fields of the form that a file is sent with. */
+export function uploadFields() {
+  const now = read();
+  const phrases = hotwords(now.hotwords);
+  return {
+    language: now.language,
+    itn: String(now.itn),
+    punctuation: String(now.punctuation),
+    hotwords: Object.keys(phrases).length ? JSON.stringify(phrases) : "",
   };
 }
 

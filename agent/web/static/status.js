@@ -4,6 +4,7 @@ import { leaveIfSignedOut } from "./access.js";
 import { Backoff } from "./backoff.js";
 import { byId, element, socketUrl } from "./dom.js";
 import { t } from "./i18n.js";
+import { errorWords, reasonOf } from "./said.js";
 
 const HEALTH_WORDS = {
   ok: "Ready",
@@ -28,14 +29,17 @@ export class BoxStatus {
   #seq = null;
   #sessions = null;
   #microphone;
-  #onHistory;
+  #changed;
   #clients;
 
-  /** microphone: told of the box's own one; it and `clients` get every event; onHistory(): some of it went. */
-  constructor(microphone, clients, onHistory) {
+  /**
+   * microphone: told of the box's own one; it and `clients` get every event. changed.history() and
+   * changed.models() are called when some of it went, and when other models serve.
+   */
+  constructor(microphone, clients, changed) {
     this.#microphone = microphone;
     this.#clients = clients;
-    this.#onHistory = onHistory;
+    this.#changed = changed;
   }
 
   open() {
@@ -70,8 +74,10 @@ export class BoxStatus {
     this.#clients.event(event);
     if (event.type === "snapshot") this.#showStatus(event.status);
     else if (event.type === "health") showHealth(event.status, event.checks ?? []);
-    else if (event.type === "models") this.#refresh();
-    else if (event.type === "history") this.#onHistory();
+    else if (event.type === "models") {
+      this.#refresh();
+      this.#changed.models();
+    } else if (event.type === "history") this.#changed.history();
     else if (event.type === "session_opened") this.#showSessions(this.#sessions + 1);
     else if (event.type === "session_closed") this.#showSessions(this.#sessions - 1);
   }
@@ -95,11 +101,15 @@ export class BoxStatus {
   }
 }
 
+function nameOf({ id }) {
+  return id === "none" ? t("none") : (id ?? t("no usable model"));
+}
+
 function modelRow(model) {
   const role = element("span", { className: "role", text: t(ROLE_WORDS[model.role] ?? model.role) });
-  const name = element("span", { className: "model-id", text: model.id ?? t("no usable model") });
+  const name = element("span", { className: "model-id", text: nameOf(model) });
   const derived = model.choice?.derived ?? model.variant;
-  const how = [derived, model.provider].filter(Boolean).join(" on ");
+  const how = [derived, model.provider].filter(Boolean).join(" · ");
   const row = element("li", { children: [role, name, element("span", { className: "quiet", text: how })] });
   row.dataset.model = model.id ?? "";
   row.dataset.role = model.role;
@@ -113,7 +123,8 @@ function modelRow(model) {
       }),
     );
   }
-  for (const { id, message } of refused) {
+  for (const { id, ...error } of refused) {
+    const message = errorWords(error);
     row.append(element("p", { className: "refused", text: t("{id} was refused: {message}", { id, message }) }));
   }
   if (model.id && refused.length) {
@@ -128,15 +139,15 @@ function showHealth(state, checks) {
   byId("health-text").textContent = t(HEALTH_WORDS[state] ?? state);
   const troubles = checks.filter((check) => check.status !== "ok");
   const list = byId("problems");
-  const said = troubles.map(({ reason }) => reason).join("\n");
+  const said = troubles.map(reasonOf).join("\n");
   if (list.dataset.said === said) return; // saying it again would disturb a screen reader
   list.dataset.said = said;
   list.hidden = troubles.length === 0;
   list.replaceChildren(
-    ...troubles.map(({ name, reason, status }) => {
-      const item = element("li", { text: reason });
-      item.dataset.check = name;
-      item.dataset.status = status;
+    ...troubles.map((check) => {
+      const item = element("li", { text: reasonOf(check) });
+      item.dataset.check = check.name;
+      item.dataset.status = check.status;
       return item;
     }),
   );

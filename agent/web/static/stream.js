@@ -10,7 +10,9 @@
 
 import { Backoff } from "./backoff.js";
 import { encodeFrame } from "./frames.js";
+import { t } from "./i18n.js";
 import { AudioRing } from "./ring.js";
+import { errorWords } from "./said.js";
 
 export const RING_SECONDS = 60;
 const FRAME_MS = 100;
@@ -56,7 +58,7 @@ export class TranscriptionStream {
   /**
    * start: fields of the start message ({sample_rate, mode, ...}).
    * handlers: onState(state), onEvent(event, {sessionId, baseMs}), onGap({key, startMs, droppedMs, reason}),
-   * onGapGone(key), onRoundTrip(ms), onEnd({error}) exactly once (error: words, or null after all finals).
+   * onGapGone(key), onRemarks([{text, code, values}]), onRoundTrip(ms), onEnd({error}) exactly once (error: words, or null after all finals).
    */
   constructor({ url, start, handlers, ringSeconds = RING_SECONDS, random = Math.random }) {
     this.#url = url;
@@ -142,7 +144,7 @@ export class TranscriptionStream {
   #event(message) {
     if (!(message.seq > this.#receivedSeq)) return; // had before the cut, or not an event
     this.#receivedSeq = message.seq;
-    if (message.type === "error") return this.#finish(message.message);
+    if (message.type === "error") return this.#finish(errorWords(message));
     this.#handlers.onEvent(message, {
       sessionId: this.#sessionId,
       baseMs: this.#toMs(this.#base),
@@ -150,7 +152,7 @@ export class TranscriptionStream {
     if (message.type === "stopped") this.#finish(null);
   }
 
-  #resumed({ resume_id: resumeId, session_id: sessionId, next_sample: nextSample, resumed }) {
+  #resumed({ resume_id: resumeId, session_id: sessionId, next_sample: nextSample, resumed, said }) {
     if (this.#started && !resumed) this.#sessionLost();
     this.#started = true;
     this.#resumeId = resumeId;
@@ -164,6 +166,7 @@ export class TranscriptionStream {
     this.#connectBy = Infinity;
     this.#pingAt = performance.now();
     this.#setState("live");
+    if (said) this.#handlers.onRemarks?.(said);
   }
 
   /** The box no longer knows the session: a new one takes over from the oldest audio kept. */
@@ -228,7 +231,7 @@ export class TranscriptionStream {
   #tick() {
     const now = performance.now();
     if (now >= this.#stopBy) {
-      this.#finish("The box did not answer in time: the end of the text may be missing.");
+      this.#finish(t("The box did not answer in time: the end of the text may be missing."));
     } else if (now >= this.#retryAt) {
       this.#connect();
     } else if (now >= this.#connectBy) {
@@ -248,14 +251,14 @@ export class TranscriptionStream {
     }
   }
 
-  #refused({ code, message }) {
-    if (this.#started && PASSING_ERRORS.has(code)) this.#refusal = message;
-    else this.#finish(message);
+  #refused(error) {
+    if (this.#started && PASSING_ERRORS.has(error.code)) this.#refusal = errorWords(error);
+    else this.#finish(errorWords(error));
   }
 
   #closed({ code, reason }) {
     const failed = FATAL_CLOSE_CODES.has(code) || (code === 1013 && !this.#started);
-    if (failed) this.#finish(reason || this.#refusal || `The box closed the stream (code ${code}).`);
+    if (failed) this.#finish(reason || this.#refusal || t("The box closed the stream (code {code}).", { code }));
     else this.#cut();
   }
 

@@ -1,9 +1,11 @@
 // The text: a section for each recording or file, in it one row a segment, in the order of time.
 
+import { commandChip } from "./commands.js";
 import { byId, clock, element, seconds } from "./dom.js";
 import { t } from "./i18n.js";
 
-const MAX_ROWS = 5000;
+export const MAX_ROWS = 2000;
+export const MAX_SECTIONS = 200;
 const COPIED_FOR_MS = 1500;
 const NEAR_END_PX = 80;
 
@@ -19,9 +21,12 @@ export class Transcript {
     this.#clear.addEventListener("click", () => this.#clearAll());
   }
 
-  /** A new Section at the end, for a recording or a file. */
-  begin(title) {
-    const section = new Section(title, (change) => this.#apply(change));
+  /** A new Section at the end, for a recording or a client; `waiting` stands in it until there is text. */
+  begin(title, waiting = "") {
+    const section = new Section(title, waiting, {
+      apply: (change) => this.#apply(change),
+      forget: () => this.#forget(section),
+    });
     this.#sections.push(section);
     this.#apply(() => this.#list.append(section.item));
     return section;
@@ -37,16 +42,21 @@ export class Transcript {
     const empty = this.#sections.length === 0;
     byId("transcript-empty").hidden = !empty;
     this.#clear.disabled = empty;
-    this.#copy.disabled = this.#text === "";
+    this.#copy.disabled = !this.#sections.some((section) => section.hasText);
   }
 
+  /** The oldest give way: a page that is left open for days stays small. */
   #bound() {
     let rows = this.#sections.reduce((sum, section) => sum + section.size, 0);
     while (rows > MAX_ROWS) {
-      const oldest = this.#sections[0];
+      const oldest = this.#sections.find(({ size }) => size > 0);
       rows -= 1;
       oldest.dropFirst();
       if (oldest.size === 0 && !oldest.open) this.#forget(oldest);
+    }
+    const over = this.#sections.filter(({ open }) => !open);
+    for (const section of over.slice(0, Math.max(0, this.#sections.length - MAX_SECTIONS))) {
+      this.#forget(section);
     }
   }
 
@@ -85,9 +95,13 @@ class Section {
   #list = element("ol", { className: "rows" });
   #rows = new Map();
   #apply;
+  #forget;
 
-  constructor(title, apply) {
+  /** apply(change): make a change to the document; forget(): take the section off the page. */
+  constructor(title, waiting, { apply, forget }) {
+    this.#list.dataset.waiting = waiting;
     this.#apply = apply;
+    this.#forget = forget;
     const heading = element("h3", { text: title });
     this.item = element("li", { className: "section", children: [heading, this.#list] });
   }
@@ -96,10 +110,23 @@ class Section {
     return this.#rows.size;
   }
 
+  get hasText() {
+    for (const { text } of this.#rows.values()) if (text.textContent) return true;
+    return false;
+  }
+
   get lines() {
     return [...this.#list.querySelectorAll(".segment .text")]
       .map((text) => text.textContent)
       .filter(Boolean);
+  }
+
+  /** Say something of the whole section, such as what the models can't honour. */
+  note(text) {
+    this.#apply(() => {
+      this.item.querySelector(".note")?.remove();
+      if (text) this.#list.before(element("p", { className: "note", text }));
+    });
   }
 
   /** Speech was heard; there is no text yet. */
@@ -131,6 +158,14 @@ class Section {
     });
   }
 
+  /** The segment's text is a command: {name, slots}. */
+  command(key, command) {
+    this.#apply(() => {
+      const row = this.#rows.get(key);
+      if (row?.final && !row.item.querySelector(".command")) row.item.append(commandChip(command));
+    });
+  }
+
   /** Audio or text that is missing, in place. Said again with the same key, the row is updated. */
   gap(key, startMs, droppedMs, reason) {
     this.#apply(() => {
@@ -148,16 +183,19 @@ class Section {
     this.#apply(() => this.#drop(key));
   }
 
-  /** Nothing more comes: what never got its final is marked, what never got text goes. */
-  close() {
+  /** Nothing more comes: what never got its final is marked, what never got text goes; without
+   * `keepEmpty` a section goes in which nothing was said. */
+  close({ keepEmpty = true } = {}) {
     this.open = false;
     this.#apply(() => {
       for (const [key, row] of this.#rows) {
         if (row.final) continue;
+        row.text.dataset.note = t("unfinished");
         if (row.text.textContent) row.item.dataset.unfinished = "true";
         else this.#drop(key);
       }
-      if (this.size === 0) this.#list.append(element("li", { className: "none", text: t("No speech") }));
+      if (this.size === 0 && !keepEmpty) this.#forget();
+      else if (this.size === 0) this.#list.append(element("li", { className: "none", text: t("No speech") }));
     });
   }
 

@@ -123,6 +123,32 @@ def test_the_page_tells_the_box_the_figures_and_what_is_asked(tmp_path: Path) ->
     assert "| m@1 | s8-from-u8 on cpu | 1 | 0.70 | 240 | hop of 600 ms | 26.0 | 30.0 |" in text
 
 
+def test_the_page_tells_how_many_streams_each_server_holds(tmp_path: Path) -> None:
+    late = {"p50": 41.2, "p95": 95.6, "p99": 132.4}
+    held = {
+        "streams": 12,
+        "starts": "in phase",
+        "mode": "2pass",
+        "partial_ms": late,
+        "final_after_speech_ms": {"p50": 900, "p95": 950, "p99": 990},
+        "in_time": True,
+        "server_cores": 1.5,
+        "server_cpu_ms_a_hop": 75,
+        "server_peak_mb": 340,
+    }
+    starved = {**held, "streams": 13, "final_after_speech_ms": None, "in_time": False}
+    (tmp_path / "run.json").write_text(json.dumps(run_of("streaming")))
+    (tmp_path / "held.json").write_text(json.dumps([held, starved]))
+    page = tmp_path / "performance.md"
+    arguments = [str(tmp_path / "run.json"), "--to", str(page), "--streams"]
+    with pytest.raises(SystemExit):
+        main([*arguments, "held.json"])
+    assert main([*arguments, f"peer={tmp_path / 'held.json'}"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "| peer | 2pass | in phase | 12 | 41 / 96 / 132 | 900 / 950 / 990 | 75 | 1.50 |" in text
+    assert "| 13 | 41 / 96 / 132 |  | 75 | 1.50 | 340 | late |" in text
+
+
 CONFIG = """
 frontend_conf: {lfr_m: 7, lfr_n: 6}
 encoder_conf: {output_size: 512}

@@ -204,3 +204,39 @@ def test_unknown_models_leave_memory_unjudged(tmp_path: Path) -> None:
     status, seen, _ = line(check_memory(box, None, 0))
     assert (status, "not known" in seen) == ("ok", True)
     assert line(check_memory(box_of(tmp_path / "none"), None, 0))[0] == "warning"
+
+
+SHARED = {"dev/nvmap": ""}
+
+
+def on_gpu(memory_mb: int, gpu_mb: int) -> ModelCheckup:
+    return row("asr_offline", "c", True, provider="cuda", memory_mb=memory_mb, gpu_mb=gpu_mb)
+
+
+def test_memory_that_the_gpu_shares_is_said_and_counted_once(tmp_path: Path) -> None:
+    text = meminfo(7600, 3000) + f"NvMapMemUsed: {900 * 1024} kB\n"
+    box = box_of(tmp_path, {"proc/meminfo": text, **SHARED})
+    status, seen, _ = line(check_memory(box, [on_gpu(1200, 900)], 0))
+    assert status == "ok"
+    assert "3000 MB of 7600 MB available, shared with the GPU, which holds 900 MB of it" in seen
+    assert "models and agent need about 1400 MB, 900 MB of it on the GPU" in seen
+
+
+def test_what_the_running_agent_holds_on_the_gpu_is_its_own(tmp_path: Path) -> None:
+    """It is in no program's resident memory."""
+    text = meminfo(4000, 500) + f"NvMapMemUsed: {900 * 1024} kB\n"
+    box = box_of(tmp_path, {"proc/meminfo": text, **SHARED})
+    assert line(check_memory(box, [on_gpu(1200, 900)], 300))[0] == "ok"
+    assert line(check_memory(box, [on_gpu(1200, 900)], 0))[0] == "warning"
+
+
+def test_a_control_group_does_not_count_the_gpus_part(tmp_path: Path) -> None:
+    files = {
+        "proc/meminfo": meminfo(8000, 7000),
+        "proc/self/cgroup": "0::/a\n",
+        "sys/fs/cgroup/a/memory.max": f"{600 << 20}\n",
+        **SHARED,
+    }
+    box = box_of(tmp_path, files)
+    assert line(check_memory(box, [on_gpu(1200, 900)], 0))[0] == "ok"
+    assert line(check_memory(box, [on_gpu(1200, 0)], 0))[0] == "failure"

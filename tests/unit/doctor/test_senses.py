@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.doctor.box import Outcome
-from agent.doctor.heat import check_heat
+from agent.doctor.heat import check_heat, check_power
 from agent.doctor.microphone import check_microphone
 from tests.unit.doctor.boxes import answering, box_of, line
 
@@ -202,3 +202,31 @@ def test_a_fan_that_turns_is_not_a_slow_box(tmp_path: Path) -> None:
     fan = "sys/class/thermal/cooling_device0"
     box = box_of(tmp_path, {f"{fan}/type": "pwm-fan\n", f"{fan}/cur_state": "2\n"})
     assert line(check_heat(box))[0] == "ok"
+
+
+MODES = "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n"
+GPU_CLOCK = "sys/class/devfreq/17000000.gpu"
+
+
+def test_a_jetsons_power_mode_is_told_with_its_gpus_clock(tmp_path: Path) -> None:
+    files = {
+        "etc/nvpmodel.conf": MODES,
+        "var/lib/nvpmodel/status": "pmode:0000\n",
+        f"{GPU_CLOCK}/cur_freq": "306000000\n",
+        f"{GPU_CLOCK}/max_freq": "612000000\n",
+        f"{GPU_CLOCK}/available_frequencies": "306000000 612000000 1020000000\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq": "1510400\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "1728000\n",
+    }
+    box = box_of(tmp_path, files)
+    assert line(check_power(box))[:2] == (
+        "ok",
+        "power mode 15W; MAXN_SUPER gives more (sudo nvpmodel -m 2); "
+        "GPU at 306 MHz, up to 612 of 1020 MHz",
+    )
+    # The cap on the cores is the mode's, and told once.
+    assert line(check_heat(box))[0] == "ok"
+
+
+def test_a_box_without_power_modes_has_no_such_line(tmp_path: Path) -> None:
+    assert check_power(box_of(tmp_path)) == []

@@ -120,6 +120,12 @@ def test_a_client_may_want_numbers_as_they_are_spoken() -> None:
     assert rewriter.asked == []
 
 
+def test_a_client_may_want_no_punctuation() -> None:
+    options = replace(OFFLINE, punctuation=False)
+    first = finals(Reads(HUNDRED), Counting(), options, Rewriter())[0]
+    assert (first.text, first.spoken) == ("300块", "三百块")
+
+
 def test_the_clients_language_counts_where_the_recogniser_tells_none() -> None:
     rewriter = Rewriter()
     options = replace(OFFLINE, language="ja")

@@ -53,7 +53,9 @@ class FakeRuntime:
         return list(self._listed)
 
     def InferenceSession(self, data, options, providers, enable_fallback):
-        assert (data, providers, enable_fallback) == (placement._PROBE_GRAPH, [CUDA], 0)
+        ((name, more),) = providers
+        assert (data, name, enable_fallback) == (placement._PROBE_GRAPH, CUDA, 0)
+        assert more["cudnn_conv_algo_search"] == "HEURISTIC"
         if self._fails:
             raise RuntimeError(self._fails)
 

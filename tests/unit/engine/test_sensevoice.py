@@ -88,6 +88,11 @@ def test_an_unknown_language_is_found_out_by_the_model_and_said():
     assert "yue" in model.remarks(options)[0]
 
 
+def test_without_punctuation_the_graph_writes_words_alone():
+    found = read(0, HEL, options=StreamOptions(punctuation=False))
+    assert (found.text, found.formatted) == ("hel", False)
+
+
 @pytest.mark.parametrize(("itn", "form"), [(True, 14), (False, 15)])
 def test_the_itn_switch_goes_into_the_graph(itn, form):
     model, seen = load(0, HEL), []

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = (ROOT / "config.yaml").read_text(encoding="utf-8")
 RELEASE = "# R{}, GCID: 1, BOARD: generic, EABI: aarch64, DATE: Mon Jan  1 00:00:00 UTC 2026\n"
 SIX, SEVEN = "36 (release), REVISION: 4.4", "38 (release), REVISION: 2.0"
+SEVEN_TWO = "39 (release), REVISION: 2.0"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the tree's files belong to root")
 
 
@@ -56,7 +57,12 @@ class Installer:
 
 
 @pytest.mark.parametrize(
-    ("release", "python", "tag"), [(SIX, "python3.10", "cp310"), (SEVEN, "python3.12", "cp312")]
+    ("release", "python", "tag"),
+    [
+        (SIX, "python3.10", "cp310"),
+        (SEVEN, "python3.12", "cp312"),
+        (SEVEN_TWO, "python3.12", "cp312"),
+    ],
 )
 def test_the_runtime_fits_the_trees_python(
     tmp_path: Path, release: str, python: str, tag: str

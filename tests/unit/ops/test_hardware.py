@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.ops.hardware import gpu_percent, hardware, throttling
+from agent.ops.hardware import gpu_percent, hardware
+from agent.ops.throttling import throttling
 
 
 def put(root: Path, name: str, text: str) -> None:

@@ -38,7 +38,7 @@ class Desk:
             lambda: self.ready,
         )
 
-    def apply(self, config: Config) -> None:
+    async def apply(self, config: Config) -> None:
         if self.fault is not None:
             raise self.fault
         self.applied.append(config)
@@ -72,8 +72,8 @@ async def test_a_changed_file_is_applied_and_told(
     assert desk.live.current.stream.idle_s == 50
     assert desk.applied == [desk.live.current]
     assert desk.said() == ["RELOADING=1\nMONOTONIC_USEC=5", "READY=1"]
-    assert "new sessions get: stream.idle_s" in caplog.text
-    assert "restart the agent for the new values of inference.queue" in caplog.text
+    assert "configuration reloaded; changed: stream.idle_s" in caplog.text
+    assert "needs a restart: inference.queue" in caplog.text
 
 
 async def test_a_bad_file_is_refused_with_every_problem_and_the_old_one_stays(

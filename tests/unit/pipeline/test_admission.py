@@ -192,6 +192,17 @@ def test_one_slow_partial_of_a_few_is_no_reason() -> None:
     assert box.wait(1) is Step.EVERYTHING
 
 
+def test_the_lateness_of_a_few_is_shown_though_it_is_not_judged() -> None:
+    box = Box()
+    box.open()
+    assert box.meter.seen_late() == (None, None)
+    box.meter.partial_latency(0.25)
+    assert box.meter.seen_late() == (0.25, None)
+    assert box.meter.to_json()["partials_late_ms"] == 0
+    box.now += 60
+    assert box.meter.seen_late() == (None, None)
+
+
 def test_late_finals_cost_new_streams_the_second_pass_only() -> None:
     box = Box(final_late_ms=1000)
     box.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from agent.errors import HistoryOff, NotReady
 from agent.pipeline.history import WAITING_MOST, History
 from agent.pipeline.history_files import aside, files
 from agent.pipeline.history_store import HistoryStore, KeptFinal, KeptSession, Wanted
-from agent.types import Transcript
+from agent.types import SpokenCommand, Transcript
 
 SESSION = KeptSession("s1", "page", "", "2pass", 1000.0)
 
@@ -49,6 +50,19 @@ def started(folder: Path, **settings: object) -> History:
     history = History(folder / "t.db", HistorySettings(**settings))  # type: ignore[arg-type]
     history.start()
     return history
+
+
+async def test_a_command_comes_back_with_its_slots_and_is_found_by_name(tmp_path: Path) -> None:
+    history = started(tmp_path)
+    command = SpokenCommand("light_on", {"room": "客厅", "number": 2}, "打开{room}的灯", 1)
+    final = replace(said("打开客厅得灯"), command=command)
+    await history.keep(SESSION, final)
+    await history.keep(SESSION, said("打开客厅的灯吗", 1))
+    (kept,) = await history.search(Wanted(command="light_on"))
+    assert kept.final == final
+    assert await texts(history, command="light_off") == []
+    assert len(await texts(history)) == 2
+    await history.close()
 
 
 async def test_a_final_comes_back_as_it_was_said(tmp_path: Path) -> None:

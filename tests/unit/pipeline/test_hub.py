@@ -41,6 +41,20 @@ async def test_since_replays_what_is_kept() -> None:
     assert [e["text"] for e in await take(hub.subscribe(4), 1)] == ["e"]
 
 
+def test_the_last_words_of_a_session_are_the_newest_of_each_segment() -> None:
+    hub = Hub(10, 10)
+    for segment, kind, text in ((0, "final", "a"), (1, "partial", "b"), (1, "partial", "bc")):
+        hub.publish(kind, partial(text, segment))
+    hub.publish("final", {**partial("other"), "session_id": "t"})
+    assert [(e["type"], e["text"]) for e in hub.last_words(5)["s"]] == [
+        ("final", "a"),
+        ("partial", "bc"),
+    ]
+    assert [e["text"] for e in hub.last_words(1)["s"]] == ["bc"]
+    hub.forget_words("s")
+    assert set(hub.last_words(5)) == {"t"}
+
+
 async def test_waiting_partials_of_a_segment_are_coalesced_and_finals_kept() -> None:
     hub = Hub(10, 3)
     viewer = hub.subscribe()

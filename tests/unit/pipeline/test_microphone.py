@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import pytest_asyncio
 
 from agent import config
@@ -15,13 +16,14 @@ from agent.audio.capture_protocol import Audio, Message, Opened
 from agent.audio.source import InputDevice, SourceError, SourceState, Wish
 from agent.errors import ProtocolError
 from agent.pipeline.microphone import HANG_S, Microphone
-from agent.pipeline.microphone_controls import Controls, read_controls
+from agent.pipeline.microphone_controls import Controls, read_controls, write_controls
 from agent.pipeline.service import TranscriptionService
 from agent.types import AudioFormat
 from tests.fakes import silence, tone
 
 WAIT_S = 10.0
 POLL_S = 0.01
+CALM: dict[str, object] = {"stall_ms": 60_000}
 DEVICE = InputDevice(0, "usb mic", "usb:1-1,0", "ALSA", 48000, 1)
 
 
@@ -54,11 +56,9 @@ class Rig:
         self.now = 100.0
         self.service = service
         self.memory = folder / "microphone.json"
-        made = config.Microphone.model_validate(
-            {"enabled": True, "stall_ms": 300, "retry_min_ms": 100, **settings}
-        )
+        self._settings = {"enabled": True, "stall_ms": 300, "retry_min_ms": 100, **settings}
         self.microphone = Microphone(
-            made,
+            self.settings(),
             service,
             service.hub,
             self.memory,
@@ -68,6 +68,10 @@ class Rig:
             clock=lambda: self.now,
         )
         self.task = asyncio.create_task(self.microphone.run())
+
+    def settings(self, **changed: object) -> config.Microphone:
+        """Those that it was made with, but for what changes."""
+        return config.Microphone.model_validate({**self._settings, **changed})
 
     async def record(self, wish: Wish) -> FakeCapture:
         self.wishes.append(wish)
@@ -106,6 +110,14 @@ class Rig:
 @pytest_asyncio.fixture
 async def rig(service: TranscriptionService, tmp_path: Path) -> AsyncIterator[Rig]:
     made = Rig(service, tmp_path, device="usb")
+    yield made
+    await made.stop()
+
+
+@pytest_asyncio.fixture
+async def calm(service: TranscriptionService, tmp_path: Path) -> AsyncIterator[Rig]:
+    """For tests of what must not be opened again: silence of the device is no stall."""
+    made = Rig(service, tmp_path, device="usb", **CALM)
     yield made
     await made.stop()
 
@@ -164,8 +176,8 @@ async def test_messages_that_make_no_sense_end_the_process(rig: Rig) -> None:
 
 
 async def test_a_process_that_can_not_be_started_is_told(rig: Rig) -> None:
-    rig.refuse = OSError("too many processes")
     capture = await rig.open()
+    rig.refuse = OSError("too many processes")
     capture.messages.put_nowait(SourceError(SourceState.ABSENT, "gone"))
     await rig.until(lambda: "too many processes" in rig.microphone.trouble())
     assert rig.microphone.alive()
@@ -208,17 +220,36 @@ async def test_mute_ends_the_session_and_is_kept_for_the_next_start(rig: Rig) ->
     await rig.until(lambda: rig.microphone.samples > 8000)
     assert rig.microphone.trouble() == ""
     assert len(rig.told("session_opened")) == 1
-    assert read_controls(rig.memory, Controls()) == Controls(True, 3.0)
+    assert read_controls(rig.memory, rig.microphone.settings) == Controls(True, 3.0)
     await rig.microphone.control(muted=False)
     capture.messages.put_nowait(Audio(tone(5, 1)))
     await rig.until(lambda: len(rig.told("session_opened")) == 2)
     assert rig.microphone.dropped_samples == 0, "what was not to be heard is no gap"
 
 
-def test_a_damaged_memory_starts_muted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"muted": false, "gain_db": "loud"}', '"on"'])
+def test_a_damaged_memory_starts_muted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "microphone.json"
-    path.write_text("{")
-    assert read_controls(path, Controls(gain_db=2.0)) == Controls(True, 2.0)
+    path.write_text(text)
+    assert read_controls(path, config.Microphone()) == Controls(muted=True)
+
+
+def test_what_was_set_holds_until_its_key_has_another_value(tmp_path: Path) -> None:
+    path, settings = tmp_path / "microphone.json", config.Microphone(gain_db=2)
+    assert read_controls(path, settings) == Controls()
+    set_last = Controls(True, 6.0, True)
+    write_controls(path, set_last, settings)
+    assert read_controls(path, settings) == set_last
+    other = config.Microphone(gain_db=3, device="jabra")
+    assert read_controls(path, other) == Controls(True, None, True)
+    on = config.Microphone(gain_db=2, enabled=True)
+    assert read_controls(path, on) == Controls(True, 6.0, None)
+
+
+def test_a_memory_of_an_older_agent_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "microphone.json"
+    path.write_text('{"muted": true, "gain_db": 4.5}')
+    assert read_controls(path, config.Microphone()) == Controls(True, 4.5)
 
 
 async def test_gain_makes_it_louder_and_counts_what_it_cuts_off(rig: Rig) -> None:
@@ -266,8 +297,103 @@ async def test_a_microphone_that_is_not_configured_is_alive_and_silent(
     service: TranscriptionService, tmp_path: Path
 ) -> None:
     rig = Rig(service, tmp_path, enabled=False)
-    await rig.task
+    for _ in range(5):
+        await asyncio.sleep(0)
     rig.now += 10 * HANG_S
     assert rig.microphone.alive()
     assert (rig.microphone.state, rig.microphone.trouble(), rig.captures) == ("off", "", [])
-    await rig.microphone.stop(1)
+    assert not rig.told("microphone")
+    await rig.stop()
+
+
+async def test_it_is_turned_on_and_off_and_remembers_it(
+    service: TranscriptionService, tmp_path: Path
+) -> None:
+    rig = Rig(service, tmp_path, **CALM, enabled=False)
+    await rig.microphone.control(enabled=True)
+    assert rig.microphone.state == "opening"
+    capture = await rig.open()
+    await rig.until(lambda: rig.told("session_opened"))
+    assert read_controls(rig.memory, rig.microphone.settings).enabled
+    await rig.microphone.control(enabled=False)
+    assert (rig.microphone.state, rig.microphone.trouble()) == ("off", "")
+    await rig.until(lambda: capture.closed and rig.told("session_closed"))
+    heard = rig.microphone.samples
+    capture.messages.put_nowait(Audio(tone(5, 5)))
+    rig.now += 3600
+    await rig.microphone.control(enabled=True)
+    await rig.open(captures=2)
+    await rig.until(lambda: len(rig.told("session_opened")) == 2)
+    assert rig.microphone.samples == heard + 1600, "what came while it was off is not heard"
+    assert (rig.microphone.dropped_samples, rig.microphone.reopened) == (0, 0)
+    await rig.stop()
+
+
+async def test_what_was_turned_on_is_on_at_the_next_start_unless_only_the_file_counts(
+    service: TranscriptionService, tmp_path: Path
+) -> None:
+    write_controls(tmp_path / "microphone.json", Controls(enabled=True), config.Microphone())
+    rig = Rig(service, tmp_path, **CALM, enabled=False)
+    await rig.until(lambda: rig.captures)
+    await rig.stop()
+    rig = Rig(service, tmp_path, **CALM, enabled=False, switch=False)
+    assert rig.microphone.state == "off"
+    await rig.stop()
+
+
+async def test_a_reload_turns_it_on_and_off(service: TranscriptionService, tmp_path: Path) -> None:
+    rig = Rig(service, tmp_path, **CALM, enabled=False)
+    await rig.microphone.use(rig.settings(enabled=True))
+    capture = await rig.open()
+    await rig.microphone.use(rig.settings(enabled=False))
+    assert rig.microphone.state == "off"
+    await rig.until(lambda: capture.closed)
+    await rig.stop()
+
+
+async def test_a_reload_with_another_channel_reopens_the_device_and_keeps_the_session(
+    calm: Rig,
+) -> None:
+    capture = await calm.open()
+    await calm.until(lambda: calm.microphone.status()["session_id"])
+    await calm.microphone.use(calm.settings(channel=2))
+    await calm.until(lambda: capture.closed and len(calm.captures) == 2)
+    assert calm.wishes[-1].channel == 2
+    await calm.open(captures=2)
+    assert len(calm.told("session_opened")) == 1
+    assert not calm.told("session_closed")
+
+
+async def test_a_reload_with_another_device_opens_that_one_and_a_session_of_its_own(
+    calm: Rig,
+) -> None:
+    capture = await calm.open()
+    await calm.until(lambda: calm.microphone.status()["session_id"])
+    await calm.microphone.use(calm.settings(device="jabra"))
+    await calm.until(lambda: capture.closed and calm.told("session_closed"))
+    assert (await calm.open(captures=2)) is not capture
+    assert calm.wishes[-1].device == "jabra"
+    await calm.until(lambda: len(calm.told("session_opened")) == 2)
+
+
+async def test_a_reload_that_names_the_device_in_use_more_exactly_disturbs_nothing(
+    calm: Rig,
+) -> None:
+    capture = await calm.open()
+    await calm.until(lambda: calm.microphone.status()["session_id"])
+    await calm.microphone.use(calm.settings(device=DEVICE.id, gain_db=20))
+    capture.messages.put_nowait(Audio(tone(5, 1)))
+    await calm.until(lambda: calm.microphone.clipped)
+    assert (calm.microphone.state, len(calm.captures)) == ("running", 1)
+    assert len(calm.told("session_opened")) == 1
+
+
+async def test_a_key_that_a_reload_changes_overrules_the_page_and_no_other_does(calm: Rig) -> None:
+    await calm.open()
+    await calm.microphone.control(gain_db=6.0)
+    await calm.microphone.use(calm.settings(itn=False))
+    assert calm.microphone.gain_db == 6.0
+    await calm.microphone.use(calm.settings(itn=False, gain_db=1))
+    assert calm.microphone.gain_db == 1.0
+    # Nor does it come back when the key does.
+    assert read_controls(calm.memory, calm.settings()).gain_db is None

@@ -87,6 +87,11 @@ def test_start_with_all_fields() -> None:
     assert parse_client_message(json.dumps(message)) == Start(options, "r", 7)
 
 
+def test_punctuation_can_be_switched_off() -> None:
+    parsed = parse_client_message('{"type": "start", "punctuation": false}')
+    assert parsed == Start(StreamOptions(punctuation=False))
+
+
 def test_start_alone_is_enough() -> None:
     assert parse_client_message('{"type": "start"}') == Start(StreamOptions())
 

@@ -85,6 +85,11 @@ def test_all_fields_of_the_first_message() -> None:
     assert options == StreamOptions(RecognitionMode.ONLINE, (8, 8, 4), 8000, (), False, "zh", "mic")
 
 
+def test_punctuation_can_be_switched_off() -> None:
+    assert begun(start(), b"ab").options.punctuation
+    assert not begun(start(punctuation=False), b"ab").options.punctuation
+
+
 def test_mode_office_is_a_typo_for_offline() -> None:
     assert begun(start(mode="office"), b"\1\2").options.mode is RecognitionMode.OFFLINE
 

@@ -284,6 +284,7 @@ def test_derivations_are_known_by_name_and_provider(root):
     assert found == {
         "fp32-from-int8": ("cuda", True, False),
         "fp16-from-int8": ("cuda", True, False),
+        "fp16-from-fp32": ("cuda", False, True),
         "lean-by-stream": ("cpu", True, False),
         "lean-s8": ("cpu", True, False),
         "s8-by-stream": ("cpu", True, False),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.engine.base import EngineSettings
+from agent.engine.base import EngineSettings, GpuSettings
 from agent.errors import AgentError, CompatibilityError, GoldenMismatch
 from agent.store.candidates import DERIVE_SIZES
 from agent.store.choices import ChoiceBook, ProviderChoice
@@ -460,7 +460,8 @@ def test_a_state_that_can_not_be_written_is_a_warning(
 
 def test_a_trial_is_asked_for_exactly_what_will_run(make: MakeModel, box: Box) -> None:
     found, trials = make(CPU_ONLY), FakeTrials()
-    settings = EngineSettings(threads=3, vad={"max_end_silence_time": 500})
+    gpu, vad = GpuSettings(device=1, arena_mb=900), {"max_end_silence_time": 500}
+    settings = EngineSettings(threads=3, gpu=gpu, vad=vad)
     box.chooser().choose("vad", found, settings, trials)
     assert trials.asked == [
         TrialRequest(
@@ -470,7 +471,8 @@ def test_a_trial_is_asked_for_exactly_what_will_run(make: MakeModel, box: Box) -
             variant="int8",
             provider="cpu",
             threads=3,
-            vad={"max_end_silence_time": 500},
+            gpu={"device": 1, "arena_mb": 900},
+            vad=vad,
         )
     ]
 
@@ -580,3 +582,35 @@ def test_the_refusal_of_the_model_itself_is_raised_not_that_of_its_derived_graph
     trials = DerivingTrials(by({"cpu/int8": DEAF}), refused=dict.fromkeys(ON_CPU, no))
     with pytest.raises(GoldenMismatch, match=r"^it hears nothing$"):
         box.choose(unsigned, trials, derive_sizes=ANY_SIZE)
+
+
+def test_fp32_alone_is_halved_for_cuda(make: MakeModel, box: Box) -> None:
+    trials = DerivingTrials(by({"cuda": 0.001}))
+    found = make([("fp32", "cuda"), ("int8", "cpu")])
+    choice = box.choose(found, trials, gpu=GPU)
+    folder = box.state / "derived" / str(found.ref) / "fp16-from-fp32"
+    assert (folder / "derived.json").is_file()
+    assert [request["derivation"] for request in trials.derived] == ["fp16-from-fp32"]
+    assert (choice.variant, choice.provider, choice.derived) == ("fp32", "cuda", "fp16-from-fp32")
+
+
+def test_fp32_serves_where_its_half_fails(make: MakeModel, box: Box) -> None:
+    trials = FakeTrials(by({"cuda/fp16-from-fp32": DEAF, "cuda/fp32": 0.001}))
+    choice = box.choose(make([("fp32", "cuda"), ("int8", "cpu")]), trials, gpu=GPU)
+    assert names(trials) == ["cuda/fp16-from-fp32", "cuda/fp32", "cpu/int8"]
+    assert (choice.variant, choice.derived) == ("fp32", "")
+
+
+def test_int8_is_the_last_that_is_tried_on_cuda(make: MakeModel, box: Box) -> None:
+    """Its provider has no kernels for dynamic int8."""
+    found = make([("int8-gpu", "cuda"), ("int8", "cpu")])
+    trials = FakeTrials(by({"cuda/fp16-from-int8": DEAF, "cuda/fp32-from-int8": DEAF}))
+    box.choose(found, trials, gpu=GPU)
+    assert names(trials)[:3] == ["cuda/fp16-from-int8", "cuda/fp32-from-int8", "cuda/int8-gpu"]
+
+
+def test_fp32_comes_before_int8_on_cuda(make: MakeModel, box: Box) -> None:
+    both = make([("int8", "cuda"), ("fp32", "cuda")])
+    trials = FakeTrials(by({"cuda/fp16-from-fp32": DEAF, "cuda/fp32": DEAF}))
+    box.choose(both, trials, gpu=GPU)
+    assert names(trials)[:3] == ["cuda/fp16-from-fp32", "cuda/fp32", "cuda/int8"]

@@ -437,6 +437,6 @@ def test_a_refusal_is_the_error_that_it_was_made_of(error: ModelError) -> None:
 
 
 def test_a_result_survives_being_written_down() -> None:
-    result = TrialResult(0.1, 0.02, 4.0, 5.5, {"cuda": 7, "cpu": 1}, ("MatMul (1)",))
+    result = TrialResult(0.1, 0.02, 4.0, 5.5, {"cuda": 7, "cpu": 1}, ("MatMul (1)",), gpu_mb=900.0)
     assert TrialResult.from_json(asdict(result)) == result
     assert TrialResult().rtf == 0

@@ -129,6 +129,7 @@ class Box:
             ),
             self.history,
         )
+        self.context = context
         self.client = TestClient(TestServer(build_application(context, self.access)))
         await self.client.start_server()
 

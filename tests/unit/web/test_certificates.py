@@ -15,8 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from agent.config import Config
+from agent.errors import ConfigError
 from agent.web.certificates import CertificateKeeper
-from agent.web.tls import RENEW_DAYS, VALID_DAYS, device_certificate, make_certificate
+from agent.web.tls import (
+    RENEW_DAYS,
+    VALID_DAYS,
+    device_certificate,
+    make_authority,
+    make_certificate,
+)
 
 NOW = datetime.datetime(2026, 11, 25, tzinfo=datetime.timezone.utc)
 LATER = datetime.timedelta
@@ -133,6 +140,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path)
         assert der(cert) != before
         assert await server.shows("box.local") == der(cert)
         assert await server.shows(None) == der(cert)
+    assert keeper.trust is not None
     assert keeper.trust.authority == (tmp_path / "tls" / "ca.pem").read_bytes()
 
 
@@ -165,6 +173,7 @@ async def test_an_owner_s_new_files_are_taken_and_broken_ones_are_not(
     tls = {"cert": cert, "key": key}
     keeper = CertificateKeeper(Config.model_validate({"state_dir": tmp_path, "tls": tls}))
     keeper.load()
+    assert keeper.trust is not None
     assert keeper.trust.authority is None
     async with Server(keeper) as server:
         before = await server.shows("box")
@@ -190,3 +199,30 @@ async def test_a_state_folder_that_goes_away_ends_nothing(
     (tmp_path / "state").write_text("no folder")
     assert not keeper.refresh()
     assert "no certificate can be kept" in caplog.text
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.pem").write_text("no certificate")
+    tls = {"cert": tmp_path / "c.pem", "key": tmp_path / "c.pem"}
+    with pytest.raises(ConfigError, match=r"tls\.cert"):
+        CertificateKeeper(Config.model_validate({"state_dir": tmp_path, "tls": tls})).load()
+
+
+def test_a_key_with_a_password_is_named_and_nobody_is_asked(tmp_path: Path) -> None:
+    made = make_authority("box")
+    locked = serialization.load_pem_private_key(made.key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "c.pem").write_bytes(made.certificate)
+    (tmp_path / "k.pem").write_bytes(locked)
+    tls = {"cert": tmp_path / "c.pem", "key": tmp_path / "k.pem"}
+    with pytest.raises(ConfigError, match="has a password"):
+        CertificateKeeper(Config.model_validate({"state_dir": tmp_path, "tls": tls})).load()
+
+
+def test_a_state_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tls").write_text("a file where the folder belongs")
+    with pytest.raises(ConfigError, match="state_dir"):
+        CertificateKeeper(Config.model_validate({"state_dir": tmp_path})).load()

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from agent.config_commands import Command
 from agent.types import StreamOptions
+from agent.voice_commands.matcher import CommandMatcher
 from tests.fakes import silence, tone
 from tests.unit.web.conftest import Box
 
@@ -41,6 +43,35 @@ async def test_every_final_is_found_with_its_session_and_times(box: Box) -> None
     assert rows[1]["start_ms"] < rows[1]["end_ms"] <= rows[0]["start_ms"]
     found = (await get(box, "?q=333"))["transcripts"]
     assert [row["id"] for row in found] == [rows[1]["id"]]
+
+
+async def test_commands_are_listed_and_found_by_name(box: Box) -> None:
+    fives = Command.model_validate({"name": "fives", "phrases": ["{number}"]})
+    box.service.commands.use(CommandMatcher([fives]))
+    viewer = await box.client.ws_connect("/api/v1/events")
+    await speak(box, 5)
+    box.service.commands.use(CommandMatcher())
+    await speak(box, 5)
+    rows = (await get(box))["transcripts"]
+    assert [row.get("command") for row in rows] == [
+        None,
+        {"name": "fives", "slots": {"number": 5555}},
+    ]
+    found = (await get(box, "?command=fives"))["transcripts"]
+    assert [row["id"] for row in found] == [rows[1]["id"]]
+    assert await get(box, "?format=text&command=fives") == "5555\n"
+    assert await get(box, "?command=other&q=%22'--") == {"transcripts": [], "next": None}
+    told = {}
+    while told.get("type") != "command":
+        told = await viewer.receive_json(timeout=10)
+        if told["type"] == "final":
+            assert told["command"] == {"name": "fives", "slots": {"number": 5555}}
+    assert (told["name"], told["slots"], told["text"]) == ("fives", {"number": 5555}, "5555")
+    await viewer.close()
+    assert (await box.client.delete(f"{PATH}?all=true")).status == 200
+    late = box.service.hub.subscribe(0)
+    late.close()
+    assert "5555" not in str([event async for event in late])
 
 
 async def test_pages_follow_each_other(box: Box) -> None:

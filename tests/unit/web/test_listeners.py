@@ -5,99 +5,202 @@ from __future__ import annotations
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from agent.config import Config
 from agent.errors import ConfigError
-from agent.web.listeners import open_listeners
+from agent.web.certificates import CertificateKeeper
+from agent.web.listeners import LISTENERS, Listeners, openable, turn_away
 from agent.web.tls import Pair, device_certificate, make_authority, make_certificate
+
+WAIT_S = 10.0
+
+
+class Served:
+    """Listeners of an application that says hello and echoes over its WebSocket."""
+
+    def __init__(self, folder: Path, handed: Sequence[socket.socket] = ()) -> None:
+        app = web.Application(middlewares=[turn_away])
+
+        async def hello(request: web.Request) -> web.Response:
+            return web.Response(text="hello")
+
+        async def echo(request: web.Request) -> web.WebSocketResponse:
+            link = web.WebSocketResponse()
+            await link.prepare(request)
+            async for message in link:
+                await link.send_str(message.data)
+            return link
+
+        app.router.add_get("/", hello)
+        app.router.add_get("/echo", echo)
+        self.runner = web.AppRunner(app)
+        self.certificates = CertificateKeeper(Config.model_validate({"state_dir": folder}))
+        self.listeners = Listeners(self.runner, self.certificates.context, handed)
+        app[LISTENERS] = self.listeners
+
+    async def start(self) -> None:
+        await self.runner.setup()
+
+    async def use(self, *listeners: dict[str, object]) -> list[str]:
+        """Serve these from now on; their addresses."""
+        config = Config.model_validate({"listen": list(listeners)})
+        (await self.listeners.prepare(config.listen)).commit()
+        return self.listeners.addresses
+
+    async def stop(self) -> None:
+        self.listeners.close()
+        await self.runner.cleanup()
 
 
 @pytest_asyncio.fixture
-async def runner() -> AsyncIterator[web.AppRunner]:
-    app = web.Application()
-
-    async def hello(request: web.Request) -> web.Response:
-        return web.Response(text="hello")
-
-    app.router.add_get("/", hello)
-    made = web.AppRunner(app)
-    await made.setup()
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    made = Served(tmp_path)
+    await made.start()
     yield made
-    await made.cleanup()
+    await made.stop()
 
 
-def config(tmp_path: Path, *listeners: dict[str, object], **more: object) -> Config:
-    return Config.model_validate({"listen": list(listeners), "state_dir": tmp_path, **more})
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
-async def test_every_listener_serves_with_its_own_transport(
-    runner: web.AppRunner, tmp_path: Path
-) -> None:
-    plain, tls = await open_listeners(
-        runner, config(tmp_path, {"port": 0}, {"port": 0, "host": "localhost", "tls": True})
-    )
+def patient_client() -> aiohttp.ClientSession:
+    """One that keeps its connections, however busy the machine is."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=600))
+
+
+async def greeting(http: aiohttp.ClientSession, url: str, **how: Any) -> str:
+    async with http.get(url, **how) as answer:
+        return await answer.text()
+
+
+async def test_every_listener_serves_with_its_own_transport(served: Served, tmp_path: Path) -> None:
+    served.certificates.load()
+    plain, tls = await served.use({"port": 0}, {"port": 0, "host": "localhost", "tls": True})
     assert plain.startswith("http://127.0.0.1:")
     assert tls.startswith("https://localhost:")
     trust = ssl.create_default_context(cafile=str(tmp_path / "tls" / "cert.pem"))
     async with aiohttp.ClientSession() as http:
-        assert await (await http.get(plain)).text() == "hello"
-        assert await (await http.get(tls, ssl=trust)).text() == "hello"
+        assert await greeting(http, plain) == "hello"
+        assert await greeting(http, tls, ssl=trust) == "hello"
 
 
-async def test_a_taken_port_is_named_with_its_key(runner: web.AppRunner, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bound", "shown"),
+    [
+        ("http://0.0.0.0:8080/", "http://127.0.0.1:8080/"),
+        ("https://[::]:443/", "https://[::1]:443/"),
+        ("http://192.168.0.7:8080/", "http://192.168.0.7:8080/"),
+        ("http://10.0.0.0:80/", "http://10.0.0.0:80/"),
+    ],
+)
+def test_the_address_that_is_printed_can_be_opened(bound: str, shown: str) -> None:
+    assert openable(bound) == shown
+
+
+async def test_a_taken_port_is_named_with_its_key(served: Served) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError) as raised:
-            await open_listeners(runner, config(tmp_path, {"port": 0}, {"port": port}))
+            await served.use({"port": 0}, {"port": port})
     assert raised.value.problems[0].key == "listen.1.port"
     assert f"{port} is taken" in raised.value.problems[0].message
 
 
-async def test_a_certificate_that_is_none_is_named(runner: web.AppRunner, tmp_path: Path) -> None:
-    (tmp_path / "c.pem").write_text("no certificate")
-    settings = {"cert": tmp_path / "c.pem", "key": tmp_path / "c.pem"}
-    with pytest.raises(ConfigError, match=r"tls\.cert"):
-        await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}, tls=settings))
-
-
-async def test_a_key_with_a_password_is_named_and_nobody_is_asked(
-    runner: web.AppRunner, tmp_path: Path
-) -> None:
-    made = make_authority("box")
-    cert, plain = made.certificate, made.key
-    locked = serialization.load_pem_private_key(plain, None).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    )
-    (tmp_path / "c.pem").write_bytes(cert)
-    (tmp_path / "k.pem").write_bytes(locked)
-    settings = {"cert": tmp_path / "c.pem", "key": tmp_path / "k.pem"}
-    with pytest.raises(ConfigError, match="has a password"):
-        await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}, tls=settings))
-
-
-async def test_a_state_folder_that_can_not_be_written_is_named(
-    runner: web.AppRunner, tmp_path: Path
-) -> None:
-    (tmp_path / "tls").write_text("a file where the folder belongs")
-    with pytest.raises(ConfigError, match="state_dir"):
-        await open_listeners(runner, config(tmp_path, {"port": 0, "tls": True}))
-
-
-async def test_a_host_that_does_not_resolve_is_named(runner: web.AppRunner, tmp_path: Path) -> None:
+async def test_a_host_that_does_not_resolve_is_named(served: Served) -> None:
     with pytest.raises(ConfigError) as raised:
-        await open_listeners(runner, config(tmp_path, {"host": "box.invalid", "port": 0}))
+        await served.use({"host": "box.invalid", "port": 0})
     assert raised.value.problems[0].key == "listen.0.host"
+
+
+async def test_a_change_opens_closes_and_leaves_alone_what_stays(served: Served) -> None:
+    stays, goes = await served.use({"port": 0}, {"port": free_port()})
+    async with (
+        patient_client() as http,
+        http.ws_connect(stays + "echo") as of_that_which_stays,
+        http.ws_connect(goes + "echo") as of_that_which_goes,
+    ):
+        assert await greeting(http, goes) == "hello"
+        same, new = await served.use({"port": 0}, {"port": free_port()})
+        assert same == stays
+        assert await greeting(http, new) == "hello"
+        for link in (of_that_which_stays, of_that_which_goes):
+            await link.send_str("still here")
+            assert await link.receive_str(timeout=WAIT_S) == "still here"
+        # The connection of the request above is still open; nothing is asked for over it.
+        async with http.get(goes) as answer:
+            assert answer.status == 421
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await greeting(http, goes)
+
+
+async def test_a_change_that_fails_leaves_everything_as_it_was(served: Served) -> None:
+    before = await served.use({"port": free_port()}, {"port": 0})
+    port = int(before[0].rstrip("/").rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # The first one is in the way of the new one on every address, which is opened; the
+        # second new one can't be.
+        wanted = ({"host": "0.0.0.0", "port": port}, {"port": taken.getsockname()[1]})
+        with pytest.raises(ConfigError, match="is taken"):
+            await served.use(*wanted)
+    assert served.listeners.addresses == before
+    async with aiohttp.ClientSession() as http:
+        assert [await greeting(http, address) for address in before] == ["hello", "hello"]
+        async with http.ws_connect(before[0] + "echo") as link:
+            await link.send_str("once more")
+            assert await link.receive_str(timeout=WAIT_S) == "once more"
+
+
+async def test_a_listener_is_widened_to_the_network_on_the_same_port(served: Served) -> None:
+    port = free_port()
+    (narrow,) = await served.use({"port": port})
+    async with aiohttp.ClientSession() as http, http.ws_connect(narrow + "echo") as link:
+        (wide,) = await served.use({"host": "0.0.0.0", "port": port})
+        assert wide == f"http://0.0.0.0:{port}/"
+        assert await greeting(http, f"http://127.0.0.1:{port}/") == "hello"
+        await link.send_str("still here")
+        assert await link.receive_str(timeout=WAIT_S) == "still here"
+        (again,) = await served.use({"port": port})
+        assert again == narrow
+        assert await greeting(http, narrow) == "hello"
+
+
+async def test_a_listener_turns_to_tls_on_the_same_port(served: Served, tmp_path: Path) -> None:
+    port = free_port()
+    await served.use({"port": port})
+    async with patient_client() as http:
+        assert await greeting(http, f"http://127.0.0.1:{port}/") == "hello"
+        served.certificates.load()
+        (tls,) = await served.use({"port": port, "tls": True})
+        trust = ssl.create_default_context(cafile=str(tmp_path / "tls" / "cert.pem"))
+        assert await greeting(http, tls, ssl=trust) == "hello"
+        async with http.get(f"http://127.0.0.1:{port}/") as answer:  # over the old connection
+            assert answer.status == 421
+
+
+async def test_nobody_is_served_at_a_new_listener_before_the_change_is_taken(
+    served: Served,
+) -> None:
+    await served.use({"port": 0})
+    new = {"port": free_port()}
+    change = await served.listeners.prepare(
+        Config.model_validate({"listen": [{"port": 0}, new]}).listen
+    )
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{new['port']}/") as answer:
+            assert answer.status == 421
+        change.commit()
+        assert await greeting(http, f"http://127.0.0.1:{new['port']}/") == "hello"
 
 
 @pytest.mark.parametrize("damaged", ["cert.pem", "key.pem", "ca.pem", "ca.key"])
@@ -130,13 +233,21 @@ def test_the_certificate_names_the_box_in_every_way() -> None:
     ]
 
 
-async def test_a_socket_that_was_handed_over_serves_its_listener(
-    runner: web.AppRunner, tmp_path: Path
+async def test_a_socket_that_was_handed_over_serves_its_listener_whenever_it_is_wanted(
+    tmp_path: Path,
 ) -> None:
     handed = socket.create_server(("127.0.0.1", 0))
     port = handed.getsockname()[1]
+    served = Served(tmp_path, [handed])
+    await served.start()
     # Opened a second time the address would be refused as taken.
-    addresses = await open_listeners(runner, config(tmp_path, {"port": port}), [handed])
+    addresses = await served.use({"port": port})
     assert addresses == [f"http://127.0.0.1:{port}/"]
-    async with aiohttp.ClientSession() as http, http.get(addresses[0]) as answer:
-        assert await answer.text() == "hello"
+    async with aiohttp.ClientSession() as http:
+        assert await greeting(http, addresses[0]) == "hello"
+    await served.use({"port": 0})
+    await served.use({"port": port})
+    async with aiohttp.ClientSession() as http:
+        assert await greeting(http, addresses[0]) == "hello"
+    await served.stop()
+    handed.close()

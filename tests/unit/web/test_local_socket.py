@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from agent.config import Config
-from agent.web.listeners import open_local_socket
+from agent.web.local_socket import open_local_socket
 
 
 @pytest.fixture

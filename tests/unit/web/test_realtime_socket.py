@@ -14,6 +14,8 @@ import pytest
 import soundfile
 import soxr
 
+from agent.config_commands import Command
+from agent.voice_commands.matcher import CommandMatcher
 from tests.fakes import fake_models, silence, tone
 from tests.unit.web.conftest import Box
 from tests.unit.web.test_stream_socket import closing
@@ -68,6 +70,19 @@ def kinds(events: list[dict[str, Any]], item_id: str) -> list[str]:
 
 def texts(events: list[dict[str, Any]]) -> list[str]:
     return [e["transcript"] for e in events if e["type"] == COMPLETED]
+
+
+async def test_spoken_commands_change_nothing_here(box: Box) -> None:
+    command = Command.model_validate({"name": "threes", "phrases": ["3333"]})
+    box.service.commands.use(CommandMatcher([command]))
+    told = box.service.hub.subscribe()
+    socket = await connected(box)
+    await append(socket, TALK.tobytes())
+    assert texts(await completed(socket, 2)) == ["3333", "77"]
+    await socket.close()
+    await until(lambda: box.service.sessions == 0)
+    told.close()
+    assert [event["name"] async for event in told if event["type"] == "command"] == ["threes"]
 
 
 async def test_the_vad_makes_an_item_of_each_segment(box: Box) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from aiohttp import WSMsgType
 
-from tests.fakes import fake_models, silence, tone
+from tests.fakes import FakePunctuation, fake_models, silence, tone
 from tests.unit.web.conftest import Box
 
 TALK = np.concatenate([silence(3), tone(3, 4), silence(6), tone(7, 2), silence(5)])
@@ -159,6 +161,15 @@ async def test_bad_messages_are_named_then_closed(
     assert (await box.client.get("/health")).status == 200
 
 
+async def test_a_client_may_want_no_punctuation(box: Box) -> None:
+    box.service.use(replace(fake_models(), punctuation=FakePunctuation()))
+    for wanted, read in ((True, ["3333。", "77。"]), (False, ["3333", "77"])):
+        socket, _ = await opened(box, punctuation=wanted)
+        await socket.send_bytes(frame(0, TALK))
+        await socket.send_json({"type": "stop"})
+        assert finals(await until(socket, "stopped")) == read
+
+
 async def test_starting_twice_is_an_error(box: Box) -> None:
     socket, _ = await opened(box)
     await socket.send_json({"type": "start"})
@@ -208,6 +219,22 @@ async def test_events_begin_with_a_snapshot_and_go_on_with_changes(box: Box) -> 
     assert finals(got) == ["3333", "77"]
     assert {m["session_id"] for m in got} == {started["session_id"]}
     assert [m["seq"] for m in got] == sorted({m["seq"] for m in got})
+
+
+async def test_a_snapshot_names_the_open_sessions_and_what_was_said_in_them(box: Box) -> None:
+    socket, started = await opened(box)
+    await socket.send_bytes(frame(0, TALK))
+    await until(socket, "final")
+    viewer = await box.client.ws_connect("/api/v1/events")
+    (session,) = (await viewer.receive_json(timeout=20))["sessions"]
+    assert (session["session_id"], session["source"]) == (started["session_id"], "page")
+    assert session["said"][0]["text"] == "3333"
+    assert session["opened"] == pytest.approx(time.time(), abs=60)
+    await socket.send_json({"type": "stop"})
+    await until(socket, "stopped")
+    await until(viewer, "session_closed")
+    later = await box.client.ws_connect("/api/v1/events")
+    assert (await later.receive_json(timeout=20))["sessions"] == []
 
 
 async def test_events_since_a_number_replay_what_is_kept(box: Box) -> None:

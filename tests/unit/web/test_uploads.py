@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from agent.web.context import CONTEXT
 from agent.web.errors import errors_as_json
 from agent.web.form import SLOWEST_BYTES_S, Pace, receive_form
-from tests.fakes import fake_models, silence, tone
+from tests.fakes import FakePunctuation, fake_models, silence, tone
 from tests.unit.web.conftest import Box
 from tests.unit.web.test_http import TALK, form, post, wav
 
@@ -134,6 +135,14 @@ async def test_a_wrong_field_is_400_and_named(box: Box, fields: dict[str, str], 
     assert words in body["error"]["message"]
 
 
+async def test_a_file_may_be_wanted_without_punctuation(box: Box) -> None:
+    box.service.use(replace(fake_models(), punctuation=FakePunctuation()))
+    assert (await post(box, form(wav())))[1] == {"text": "3333。 77。"}
+    assert (await post(box, form(wav(), punctuation="false")))[1] == {"text": "3333 77"}
+    status, body = await post(box, form(wav(), punctuation="some"))
+    assert (status, body["error"]["code"]) == (400, "bad_request")
+
+
 @pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe", "anything/at-all", ""])
 async def test_every_model_name_is_taken(box: Box, model: str) -> None:
     assert (await post(box, form(wav(), model=model)))[0] == 200
@@ -141,7 +150,8 @@ async def test_every_model_name_is_taken(box: Box, model: str) -> None:
 
 async def test_a_prompt_that_the_model_can_not_use_is_said(box: Box) -> None:
     _, body = await post(box, form(wav(), prompt="FunASR, Paraformer"))
-    assert body == {"text": "3333 77", "remarks": ["hotwords are ignored: it is a fake"]}
+    remark = "hotwords are ignored: it is a fake"
+    assert body == {"text": "3333 77", "remarks": [remark], "said": [{"text": remark}]}
 
 
 async def test_one_model_is_told_and_an_unknown_one_is_404(box: Box) -> None:

@@ -1,0 +1,1 @@
+"""Spoken commands: configured phrases found in recognised text. Pure: no input, no output."""

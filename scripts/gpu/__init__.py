@@ -1,0 +1,1 @@
+"""Measures full-size graphs on an NVIDIA GPU; see docs/gpu.md."""
