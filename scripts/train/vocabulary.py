@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 DIGITS_ZH = "零一二三四五六七八九"
@@ -99,15 +100,12 @@ winter without wonderful worker yellow yesterday
 """.split()
 
 
+_TOKEN = re.compile(r"[a-z']+|[^\sa-z']")
+
+
 def tokens_of(text: str) -> list[str]:
     """Split a transcript into tokens: each Han character alone, English by word, lower case."""
-    tokens: list[str] = []
-    for word in text.lower().split():
-        if word.isascii():
-            tokens.append(word)
-        else:
-            tokens.extend(word)
-    return tokens
+    return _TOKEN.findall(text.lower())
 
 
 def number_zh(number: int) -> str:

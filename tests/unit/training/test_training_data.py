@@ -84,3 +84,8 @@ def test_tokens_are_enough_for_every_command() -> None:
     texts = [*vocabulary.COMMANDS_ZH, *vocabulary.COMMANDS_EN, *vocabulary.HUMAN_ZH]
     for text in texts:
         assert set(vocabulary.tokens_of(text)) <= set(vocabulary.TOKENS)
+
+
+def test_a_text_of_two_languages_falls_into_words_and_characters() -> None:
+    assert vocabulary.tokens_of("project见 turn on二") == ["project", "见", "turn", "on", "二"]
+    assert vocabulary.tokens_of("打开灯") == ["打", "开", "灯"]
