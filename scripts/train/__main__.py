@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import bundle, clipset, corpus, export, features, human, training, vad, vad_data, warm
+from . import asr, bundle, clipset, corpus, export, features, human, training, vad, vad_data, warm
 
 STAGES = ["corpus", "human", "features", "vad", "offline", "online", "bundle", "clips"]
 MINUTES = {"vad": 7.0, "offline": 80.0, "online": 60.0}
+SHARES = {"offline": 0.5, "online": 0.6}
+"""Of the trained weights in the mean with those that `--start` went on from."""
 KINDS = ["vad", "offline", "online"]
 
 
@@ -105,6 +107,11 @@ class Run:
             if kind == "vad":
                 export.export_vad(weights, self.work / "vad-cmvn.npz", folder)
             else:
+                if self.start is not None:
+                    mixed = self.work / f"{kind}-mixed.pt"
+                    old = self.start / f"builtin-{kind}"
+                    warm.mix(asr.build_model(kind), weights, old, SHARES[kind], mixed)
+                    weights = mixed
                 export.export_asr(kind, weights, self.work / "asr-cmvn.npz", folder)
             scores = {s: self.work / f"score-{kind}{s}.json" for s in ("_quant", "")}
             for suffix, out in scores.items():
@@ -119,7 +126,6 @@ class Run:
     def clips_stage(self) -> None:
         """Write the test clips."""
         clipset.write_clips(self.corpus_folder, self.models, self.clips)
-        clipset.write_foreign(self.models, self.clips.parent / "foreign", self.seed)
 
 
 def _minutes(text: str) -> tuple[str, float]:

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from . import corpus, vocabulary
+from . import vocabulary
 from .bundle import text_of
-from .clips import RATE, ClipSet, to_int16, trim
+from .clips import RATE, ClipSet, to_int16
 from .decode import Offline, Online
 from .features import fbank
 
 WANTED = {"zh": 5, "en": 4}
 LONGEST = 1.85  # Seconds: 16-bit mono stays below 60 KB.
 LEAD, TRAIL = 0.25, 0.35
-
-
-FOREIGN = 6
-"""Clips of speech outside the vocabulary, which must give no text."""
-_FOREIGN_SECONDS = (1.0, 2.2)
-
-
-def write_foreign(models: Path, target: Path, seed: int) -> None:
-    """Write kept-out voices outside the vocabulary that the offline model leaves alone."""
-    decode = Offline(models / "builtin-offline")
-    target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("*.wav"):
-        old.unlink()
-    written = index = 0
-    while written < FOREIGN and index < 20 * FOREIGN:
-        clip, audio = corpus.speak_foreign_heldout(random.Random(f"foreign/{seed}/{index}"))
-        index += 1
-        padded = np.pad(trim(audio), (int(LEAD * RATE), int(TRAIL * RATE)))
-        samples = to_int16(padded, peak=0.6)
-        fits = _FOREIGN_SECONDS[0] * RATE < len(samples) < _FOREIGN_SECONDS[1] * RATE
-        if fits and not decode(fbank(samples.astype(np.float32) / 32768)):
-            written += 1
-            path = target / f"{clip.lang}-{written}.wav"
-            soundfile.write(str(path), samples, RATE, subtype="PCM_16")
-    print(f"foreign: {written} of {index} spoken in {target}", flush=True)
 
 
 def write_clips(corpus: Path, models: Path, target: Path) -> None:

@@ -96,17 +96,6 @@ def _speak_heldout(rng: random.Random, split: str, wav: Path) -> tuple[Clip, Aud
     return clip, espeak(spoken, base, variant, rng, wav)
 
 
-def speak_foreign_heldout(rng: random.Random) -> tuple[Clip, Audio]:
-    """Speech outside the vocabulary in a kept-out voice, for tests."""
-    lang = rng.choice(["zh", "en"])
-    text = foreign.mandarin(rng) if lang == "zh" else foreign.english(rng)
-    base = "cmn-latn-pinyin" if lang == "zh" else rng.choice(_ACCENTS)
-    variant = rng.choice(KEPT_OUT_VARIANTS)
-    with tempfile.TemporaryDirectory() as folder:
-        audio = espeak(text, base, variant, rng, Path(folder) / "a.wav")
-    return Clip("", (), f"{base}+{variant}", lang, "foreign"), audio
-
-
 def _voice(
     rng: random.Random, text: str, base: str, wav: Path, invented: Path | None
 ) -> tuple[str, Audio]:

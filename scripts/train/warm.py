@@ -68,6 +68,22 @@ def state(model: torch.nn.Module, folder: Path) -> dict[str, torch.Tensor]:
     return fresh
 
 
+def mix(model: torch.nn.Module, weights: Path, folder: Path, share: float, out: Path) -> None:
+    """Write the mean of trained weights (`share`) and those of `folder` that they came from.
+
+    A short training on new material forgets some of the old: the mean reads both better.
+    """
+    trained = torch.load(weights)
+    before = state(model, folder)
+    mean = {
+        name: share * value + (1 - share) * before[name]
+        if value.is_floating_point() and not name.startswith(_MISSING)
+        else value
+        for name, value in trained.items()
+    }
+    torch.save(mean, out)
+
+
 def write_statistics(folder: Path, cmvn: Path) -> None:
     """Take over the normalisation that those weights were trained with."""
     shift, scale = read_mvn(folder / "am.mvn")
