@@ -12,8 +12,8 @@ EMBEDDED_PREFIX = "builtin-"
 EMBEDDED: Mapping[str, str] = MappingProxyType(
     {
         "builtin-vad": "2679ea368e760f8dbe81bbd5ebf1e2d607e83801abf6e01a87d16116a3679ea7",
-        "builtin-online": "b0e6c6c33abd0acc304a4a2729f5b3e0e8a519329f974e869c21bdab6843f97f",
-        "builtin-offline": "0eb492ac0342ebad8ade410f45ddd44194c4ea37507584bc265ecf8d6cce2ec3",
+        "builtin-online": "3a0ddfcaef2ddeeed10c0a2f2a75e65a07651c310d9e37d7b3ec092d640ed0f4",
+        "builtin-offline": "2020f821bfcbdb837a88aecff01de9de222ffcfaeae17850bb44f2975d119fee",
     }
 )
 """Id -> SHA-256 of its manifest.yaml, and through it of every file of the model."""

@@ -115,10 +115,26 @@ def colour(audio: Audio, rng: Rng, pool: NoisePool) -> Audio:
 
 
 def pad(audio: Audio, rng: Rng) -> Audio:
-    """Silence around: what a pipeline hands over before and after the speech."""
-    before = rng.uniform(0.02, 0.5)
-    after = rng.uniform(0.05, 0.45) if rng.random() < 0.6 else rng.uniform(0.45, 1.3)
+    """Silence around, from none at all to what a pipeline hands over at most.
+
+    A detector may cut right behind a word as well as a second after it.
+    """
+    before = rng.uniform(0.0, 0.05) if rng.random() < 0.25 else rng.uniform(0.05, 0.6)
+    draw = rng.random()
+    if draw < 0.3:
+        after = rng.uniform(0.0, 0.08)
+    else:
+        after = rng.uniform(0.08, 0.45) if draw < 0.7 else rng.uniform(0.45, 1.2)
     return np.pad(audio, (int(before * RATE), int(after * RATE))).astype(np.float32)
+
+
+def crop(audio: Audio, rng: Rng) -> Audio:
+    """Cut close to the speech, as a hasty detector does; the word itself stays."""
+    loud = np.flatnonzero(np.abs(audio) > 0.03 * np.abs(audio).max())
+    if loud.size == 0:
+        return audio
+    first = max(0, loud[0] - int(rng.uniform(0.0, 0.05) * RATE))
+    return audio[first : loud[-1] + int(rng.uniform(0.0, 0.05) * RATE) + 1]
 
 
 def add_noise(
@@ -142,7 +158,9 @@ def set_level(audio: Audio, rng: Rng, low: float = 0.02) -> Audio:
 def speech(audio: Audio, rng: Rng, pool: NoisePool, babble: Audio | None = None) -> Audio:
     """One training version of a clip."""
     if rng.random() < 0.6:
-        audio = change_speed(audio, rng.uniform(0.85, 1.2))
+        audio = change_speed(audio, rng.uniform(0.82, 1.22))
+    if rng.random() < 0.5:
+        audio = crop(audio, rng)
     audio = pad(audio, rng)
     if rng.random() < 0.15:
         return set_level(audio, rng)
@@ -155,15 +173,42 @@ def speech(audio: Audio, rng: Rng, pool: NoisePool, babble: Audio | None = None)
     return set_level(audio, rng)
 
 
+def tune(rng: Rng, length: int) -> Audio:
+    """Something like music: notes with overtones that decay, sometimes over a beat of noise."""
+    audio = np.zeros(length, np.float32)
+    root = rng.uniform(110, 440)
+    scale = np.array([0, 2, 4, 5, 7, 9, 11, 12])
+    start, step = 0, int(rng.uniform(0.12, 0.6) * RATE)
+    decay = rng.uniform(2, 9)
+    overtones = rng.uniform(0.2, 1.0, 8) / np.arange(1, 9)
+    while start < length:
+        size = min(length - start, int(step * rng.uniform(1.0, 3.0)))
+        times = np.arange(size) / RATE
+        for note in rng.choice(scale, rng.integers(1, 4), replace=False):
+            frequency = root * 2 ** (note / 12)
+            for number, strength in enumerate(overtones, 1):
+                if frequency * number < RATE / 2:
+                    phase = 2 * np.pi * frequency * number * times
+                    wave = strength * np.sin(phase + rng.uniform(0, 6)) * np.exp(-decay * times)
+                    audio[start : start + size] += wave.astype(np.float32)
+        if rng.random() < 0.4:
+            beat = rng.standard_normal(size) * np.exp(-30 * times) * rng.uniform(0.2, 1.5)
+            audio[start : start + size] += beat.astype(np.float32)
+        start += step
+    return audio / (audio.std() + 1e-9)
+
+
 def nothing(rng: Rng, pool: NoisePool, seconds: float | None = None) -> Audio:
-    """Audio without speech: silence, noise at any level, clicks, tones."""
+    """Audio without speech: silence, noise at any level, music, clicks, tones."""
     length = int((rng.uniform(0.4, 4.0) if seconds is None else seconds) * RATE)
     level = 10 ** (rng.uniform(-95, -8) / 20)
     draw = rng.random()
     if draw < 0.08:
         return np.zeros(length, np.float32)
-    if draw < 0.35:
+    if draw < 0.22:
         audio = rng.standard_normal(length).astype(np.float32)
+    elif draw < 0.34:
+        audio = tune(rng, length)
     elif draw < 0.9:
         audio = pool.draw(rng, length)
     elif draw < 0.95:

@@ -25,6 +25,7 @@ _SOURCES = """
 |---|---|---|
 | espeak-ng (own synthesis of our own text) | most of the speech | GPL-3.0 (the programme) |
 | flite voices kal16, awb, rms (own synthesis) | English speech | BSD-like |
+| word lists of jieba and wamerican, spoken likewise | what must give no text | MIT, public domain |
 | Free Spoken Digit Dataset (FSDD), Z. Jackson and contributors | human digits | CC BY-SA 4.0 |
 | DSPSpeech-20 | human words | MIT |
 | ESC-10 (from ESC-50, K. J. Piczak) | noise | CC BY or CC0 per clip |
@@ -33,7 +34,7 @@ _SOURCES = """
 
 _LIMITS_ASR = """
 * A closed vocabulary of about 100 commands, digits and numbers (`scripts/train/vocabulary.py`).
-  Speech outside it gives nothing at best, wrong commands at worst.
+  Speech outside it gives nothing at best, wrong words at worst.
 * Trained almost wholly on synthetic voices: human voices other than digits and the twenty words
   are expected to do markedly worse than the table says. For dictation, install a full-size model.
 """

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from . import augment
 from .clips import RATE, Audio, ClipSet, read_audio
+from .corpus import PARTS
 from .vocabulary import TOKEN_ID
 
 MEL = 80
 LFR_M, LFR_N = 7, 6
-COPIES = {"train": 3, "human-train": 2}
-NOTHING = 3000
+COPIES = {f"train-{part}": 2 for part in range(PARTS)} | {"human-train": 3}
+NOTHING = 4000
+JOINED = 0.12
+"""Share of the training utterances that have a second one behind a pause."""
+LONGEST = 8 * RATE
 TEST_SETS = ["zh", "en", "slt", "fsdd", "fsdd-strings", "dspspeech"]
 
 Matrix = NDArray[np.float32]
@@ -97,9 +101,17 @@ def _train_job(item: tuple[int, int]) -> tuple[Matrix, list[int]]:
     clips: ClipSet = _shared["clips"]  # type: ignore[assignment]
     pool: augment.NoisePool = _shared["pool"]  # type: ignore[assignment]
     rng = np.random.default_rng([seed, index])
-    other = clips.audio(int(rng.integers(len(clips))))
-    audio = augment.speech(clips.audio(index), rng, pool, other)
-    return fbank(audio), [TOKEN_ID[token] for token in clips.clips[index].tokens]
+    second = int(rng.integers(len(clips)))
+    speech, other = clips.audio(index), clips.audio(second)
+    clip, more = clips.clips[index], clips.clips[second]
+    tokens = list(clip.tokens)
+    alike = clip.lang == more.lang and bool(clip.tokens) == bool(more.tokens)
+    if alike and rng.random() < JOINED / 0.4 and len(speech) + len(other) < LONGEST:
+        pause = np.zeros(int(rng.uniform(0.12, 0.7) * RATE), np.float32)
+        speech = np.concatenate([speech, pause, other * rng.uniform(0.5, 1.0)])
+        tokens += more.tokens
+    audio = augment.speech(speech, rng, pool, other)
+    return fbank(audio), [TOKEN_ID[token] for token in tokens]
 
 
 def _nothing_job(item: tuple[int, int]) -> tuple[Matrix, list[int]]:
@@ -146,9 +158,9 @@ def build(corpus: Path, folder: Path, data: Path | None, seed: int, processes: i
     _shared["pool"] = augment.NoisePool(data)
     jobs = [(index, seed + 1) for index in range(NOTHING)]
     _store(folder / "train-nothing", _nothing_job, jobs, processes)
-    for name, copies in COPIES.items():
-        if (corpus / f"{name}.jsonl").exists():
-            _shared["clips"] = clips = ClipSet(corpus / name)
-            for copy in range(copies):
+    for copy in range(max(COPIES.values())):
+        for name in (name for name, copies in COPIES.items() if copy < copies):
+            if (corpus / f"{name}.jsonl").exists():
+                _shared["clips"] = clips = ClipSet(corpus / name)
                 jobs = [(index, seed + 10 + copy) for index in range(len(clips))]
                 _store(folder / f"train-{name}-{copy}", _train_job, jobs, processes)

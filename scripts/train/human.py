@@ -19,10 +19,11 @@ FSDD_OUT = {"lucas"}
 DSPSPEECH_OUT = {"spk26", "spk27", "spk28"}
 _STRINGS_PER_SPEAKER = 700
 _TEST_STRINGS = 60
-_PAIRS = 400
+_PAIRS = 1500
+_NONSENSE = 1500
 
 
-def _rows(folder: Path) -> Iterator[tuple[Path, str, str, str]]:
+def rows(folder: Path) -> Iterator[tuple[Path, str, str, str]]:
     """Yield (file, speaker, lang, text) of a folder with transcripts.tsv."""
     with (folder / "transcripts.tsv").open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream, delimiter="\t"):
@@ -47,7 +48,7 @@ Item = tuple[Clip, NDArray[np.int16]]
 def _fsdd(folder: Path, rng: random.Random) -> dict[str, list[Item]]:
     """FSDD: digits alone and joined to strings, per speaker."""
     words: dict[str, list[tuple[str, Audio]]] = defaultdict(list)
-    for path, speaker, _, text in _rows(folder):
+    for path, speaker, _, text in rows(folder):
         audio = read_audio(path)
         words[speaker].append((text, audio * (0.7 / max(1e-3, float(np.abs(audio).max())))))
     sets: dict[str, list[Item]] = {"train": [], "fsdd": [], "fsdd-strings": []}
@@ -70,7 +71,7 @@ def _dspspeech(folder: Path, rng: random.Random) -> dict[str, list[Item]]:
     """DSPSpeech-20: Mandarin and English words, and pairs of them in training."""
     words: dict[str, list[tuple[str, str, Audio]]] = defaultdict(list)
     sets: dict[str, list[Item]] = {"train": [], "dspspeech": []}
-    for path, speaker, lang, text in _rows(folder):
+    for path, speaker, lang, text in rows(folder):
         audio = read_audio(path)
         kept_out = speaker in DSPSPEECH_OUT
         clip = _clip(text, f"dsp-{speaker}", lang, "human-word")
@@ -90,6 +91,28 @@ def _dspspeech(folder: Path, rng: random.Random) -> dict[str, list[Item]]:
     return sets
 
 
+def _nonsense(items: list[Item], rng: random.Random) -> list[Item]:
+    """Human voices that say nothing: words of a speaker, backwards or cut up and shuffled."""
+    voices: dict[str, list[Audio]] = defaultdict(list)
+    for clip, samples in items:
+        voices[clip.voice].append(samples.astype(np.float32) / 32768)
+    names = sorted(voices)
+    found: list[Item] = []
+    for _ in range(_NONSENSE):
+        voice = rng.choice(names)
+        parts = [audio[::-1] for audio in rng.choices(voices[voice], k=rng.randint(2, 5))]
+        if rng.random() < 0.5:
+            whole = np.concatenate(parts)
+            size = int(rng.uniform(0.1, 0.25) * RATE)
+            parts = [whole[at : at + size] for at in range(0, len(whole), size)]
+            rng.shuffle(parts)
+            fade = np.minimum(1.0, np.arange(size) / (0.01 * RATE))
+            parts = [p * fade[: len(p)] * fade[: len(p)][::-1] for p in parts]
+        audio = np.concatenate(parts)[: 6 * RATE].astype(np.float32)
+        found.append((_clip("", voice, "other", "foreign"), to_int16(audio, peak=0.7)))
+    return found
+
+
 def build(data: Path | None, folder: Path, seed: int) -> bool:
     """Write human-train and the kept-out sets into `folder`; say so when there is no data."""
     rng = random.Random(f"human/{seed}")
@@ -100,6 +123,8 @@ def build(data: Path | None, folder: Path, seed: int) -> bool:
             continue
         for split, items in reader(data / name, rng).items():
             found.setdefault("human-train" if split == "train" else split, []).extend(items)
+    if "human-train" in found:
+        found["human-train"] += _nonsense(found["human-train"], rng)
     for split, items in found.items():
         if not (folder / f"{split}.jsonl").exists():
             stored = write(folder / split, items)

@@ -13,13 +13,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from . import asr
+from . import asr, warm
 from .batches import Batches, Normaliser
 from .features import FeatureSet
 from .windows import windowed_loss
 
 WARMUP_STEPS = 100
-PEAK_RATE = {"offline": 7e-4, "online": 6e-4}
+PEAK_RATE = {"offline": 6e-4, "online": 5e-4}
+SAVE_S = 90.0
+HOLD_UNTIL = 0.65
+"""Share of the time after which the rate falls: a shared machine may be slow for long."""
 SHORT_UNTIL = 0.2  # Share of the time that only sees utterances of up to four tokens.
 
 
@@ -60,10 +63,13 @@ class Loop:
             self.model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
         )
         self.step = self.seen = 0
+        self.begun = time.monotonic()
+        self.saved = self.begun
         self._log: list[tuple[float, ...]] = []
 
     def _set_rate(self, done: float) -> None:
-        cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        falling = min(1.0, max(0.0, done - HOLD_UNTIL) / (1 - HOLD_UNTIL))
+        cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * falling))
         rate = PEAK_RATE[self.kind] * math.sqrt(self.workers)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * min(1.0, self.step / WARMUP_STEPS) * cosine
@@ -85,7 +91,8 @@ class Loop:
         else:
             print(f"{self.kind}: step {self.step}: not finite, skipped", flush=True)
         self.step, self.seen = self.step + 1, self.seen + len(batch) * self.workers
-        values = (stats["loss_pre"], stats["acc"], stats["loss_ctc"])
+        ctc = stats.get("loss_ctc")
+        values = (stats["loss_pre"], stats["acc"], math.nan if ctc is None else ctc)
         self._log.append((float(loss.detach()), *map(float, values)))
         return done
 
@@ -98,20 +105,44 @@ class Loop:
             flush=True,
         )
 
+    def save(self, path: Path) -> None:
+        """Write what a later run goes on from."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seen": self.seen,
+            "spent": time.monotonic() - self.begun,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what `save` wrote."""
+        state = torch.load(path)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seen = state["step"], state["seen"]
+        self.begun = time.monotonic() - state["spent"]
+
+    def _done(self) -> float:
+        return (time.monotonic() - self.begun) / (self.minutes * 60)
+
     def run(self, out: Path, fresh: bool) -> None:
         """Train until the time is over; rank 0 writes `out` (and `.part` on the way)."""
         self.model.train()
-        begin, done = time.monotonic(), 0.0
+        done = self._done()
         while done < 1.0:
             # Short utterances first: the plateau at the start is left sooner.
             short = fresh and done < SHORT_UNTIL
             self.batches.mask_rate = 0.0 if short else 0.3
             for batch in self.batches.epoch(4 if short else None):
-                done = self._update(batch, (time.monotonic() - begin) / (self.minutes * 60))
+                done = self._update(batch, self._done())
                 if self.rank == 0 and self.step % 100 == 0:
                     self._report(done)
-                if self.rank == 0 and self.step % 500 == 0:
-                    torch.save(self.model.state_dict(), out.with_suffix(".part"))
+                if self.rank == 0 and time.monotonic() - self.saved > SAVE_S:
+                    self.saved = time.monotonic()
+                    self.save(out.with_suffix(".part"))
                 if done >= 1.0 or (short and done >= SHORT_UNTIL):
                     break
         if self.rank == 0:
@@ -141,8 +172,13 @@ def _worker(
     features = [FeatureSet(path) for path in sets]
     batches = Batches(features, Normaliser(cmvn), seed + rank)
     loop = Loop(kind, batches, minutes, rank, workers)
-    if init is not None:
+    if init is not None and init.is_dir():
+        loop.model.load_state_dict(warm.state(loop.model, init))
+        loop.model.ctc_weight = loop.model.sampling_ratio = 0.0
+    elif init is not None:
         loop.model.load_state_dict(torch.load(init))
+    if out.with_suffix(".part").exists():
+        loop.resume(out.with_suffix(".part"))
     random.seed(seed + rank)
     torch.manual_seed(seed + rank)
     loop.run(out, fresh=init is None)
@@ -160,7 +196,10 @@ def train(
     init: Path | None = None,
     workers: int = 1,
 ) -> None:
-    """Train `kind` on stored feature sets with one or more processes of one thread each."""
+    """Train `kind` on stored feature sets with one or more processes of one thread each.
+
+    `init`: weights of a training before (.pt), or a published folder; None starts at random.
+    """
     Normaliser(cmvn, [FeatureSet(path) for path in sets])
     with tempfile.TemporaryDirectory() as folder:
         arguments = (workers, f"{folder}/meeting", kind, sets, cmvn, out, minutes, seed, init)

@@ -149,7 +149,8 @@ def build(
     """Compose the scenes and store them as out.npz (mel [n, frames, 80], labels [n, frames])."""
     if out.exists():
         return
-    names = ["train"] + ["human-train"] * (teacher is not None)
+    parts = sorted(path.stem for path in corpus.glob("train-*.jsonl"))
+    names = parts + ["human-train"] * (teacher is not None)
     paths = [corpus / name for name in names if (corpus / f"{name}.jsonl").exists()]
     _shared["sets"] = [ClipSet(path) for path in paths]
     _shared["pool"] = augment.NoisePool(data)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 DIGITS_ZH = "零一二三四五六七八九"
@@ -99,15 +100,12 @@ winter without wonderful worker yellow yesterday
 """.split()
 
 
+_TOKEN = re.compile(r"[a-z']+|[^\sa-z']")
+
+
 def tokens_of(text: str) -> list[str]:
     """Split a transcript into tokens: each Han character alone, English by word, lower case."""
-    tokens: list[str] = []
-    for word in text.lower().split():
-        if word.isascii():
-            tokens.append(word)
-        else:
-            tokens.extend(word)
-    return tokens
+    return _TOKEN.findall(text.lower())
 
 
 def number_zh(number: int) -> str:
@@ -156,6 +154,28 @@ def sample_en(rng: random.Random) -> tuple[str, str]:
     if draw < 0.86:
         return "human-word", rng.choice(HUMAN_EN)
     return "words", " ".join(rng.choice(ENGLISH_WORDS) for _ in range(rng.randint(1, 4)))
+
+
+def sample_more_zh(rng: random.Random) -> tuple[str, str]:
+    """Draw for training: like `sample_zh`, with more free combinations and longer utterances."""
+    draw = rng.random()
+    if draw < 0.10:
+        return "words", "".join(rng.choice(WORDS_ZH) for _ in range(rng.randint(1, 4)))
+    if draw < 0.16:
+        parts = [rng.choice(COMMANDS_ZH), _fill(rng.choice(SLOTS_ZH), rng)]
+        rng.shuffle(parts)
+        return "pair", "".join(parts)
+    return sample_zh(rng)
+
+
+def sample_more_en(rng: random.Random) -> tuple[str, str]:
+    """Draw for training: like `sample_en`, with more free combinations and longer utterances."""
+    draw = rng.random()
+    if draw < 0.28:
+        return "words", " ".join(rng.choice(ENGLISH_WORDS) for _ in range(rng.randint(1, 5)))
+    if draw < 0.33:
+        return "pair", f"{rng.choice(COMMANDS_EN)} {rng.choice(COMMANDS_EN)}"
+    return sample_en(rng)
 
 
 def _sample_foreign_zh(rng: random.Random) -> str:

@@ -87,7 +87,9 @@ def windowed_loss(
     middle = slice(LEFT, LEFT + HOP)
     alphas = join(_weights(model.predictor, hidden, inside)[:, middle], present)
     centre = join(hidden[:, middle], present)
-    loss_ctc, _ = model._calc_ctc_loss(centre, lengths + LEFT, text, text_lengths)
+    loss_ctc = torch.zeros(())
+    if model.ctc_weight:
+        loss_ctc, _ = model._calc_ctc_loss(centre, lengths + LEFT, text, text_lengths)
 
     _, targets = add_sos_eos(text, model.sos, model.eos, model.ignore_id)
     target_lengths = text_lengths + model.predictor_bias
@@ -101,10 +103,13 @@ def windowed_loss(
     mask = own[:, :, None] == window_of
     mask = mask & join(inside, present)[:, None, :]
     memory, memory_lengths = join(hidden, present), present.sum(1) * WINDOW
-    semantic, first = model.sampler(
-        memory, memory_lengths, targets, target_lengths, embeds, mask.float()
-    )
+    semantic, first = embeds, None
+    if model.sampling_ratio:
+        semantic, first = model.sampler(
+            memory, memory_lengths, targets, target_lengths, embeds, mask.float()
+        )
     decoded = model.decoder(memory, memory_lengths, semantic, target_lengths, mask.float())[0]
+    first = decoded.detach() if first is None else first
     loss_att = model.criterion_att(decoded, targets)
     accuracy = th_accuracy(first.view(-1, model.vocab_size), targets, ignore_label=model.ignore_id)
     loss = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,32 @@ def test_most_clips_are_read_by_the_streaming_pass(root: Path, models: ModelSet)
         for name, text in clips(root)
     ]
     assert sum(right) >= len(right) * 0.6
+
+
+@pytest.mark.parametrize("pause_ms", [900, 1250, 2000])
+def test_a_pause_behind_a_command_takes_no_word_of_it(
+    root: Path, models: ModelSet, pause_ms: int
+) -> None:
+    """The detector cuts the segment 100 ms behind the word; silence follows, then another clip."""
+    pause = np.zeros(16 * pause_ms, np.int16)
+    for (one, first), (two, second) in pairwise(clips(root)):
+        audio = np.concatenate([read(root, one), pause, read(root, two), pause])
+        text = transcribe(models, audio, RecognitionMode.OFFLINE)
+        assert text == f"{first} {second}", f"{one}, {two}"
+
+
+@pytest.mark.parametrize("trail_ms", [80, 150, 300])
+def test_the_recogniser_reads_a_clip_that_is_cut_close(
+    root: Path, models: ModelSet, trail_ms: int
+) -> None:
+    assert models.offline is not None
+    right = []
+    for name, text in clips(root):
+        audio = read(root, name)
+        loud = np.flatnonzero(np.abs(audio.astype(np.int32)) > 0.02 * np.abs(audio).max())
+        cut = np.concatenate([audio[: loud[-1] + 1], np.zeros(16 * trail_ms, np.int16)])
+        right.append(models.offline.decode([cut], StreamOptions())[0].text == text)
+    assert sum(right) >= len(right) - 1
 
 
 @pytest.mark.parametrize("mode", list(RecognitionMode))

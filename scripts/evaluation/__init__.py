@@ -1,0 +1,1 @@
+"""Scores of the embedded models through the agent's own pipeline (scripts/evaluate)."""
