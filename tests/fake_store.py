@@ -62,6 +62,7 @@ def fake_store(
     trials: FakeTrials | None = None,
     load_model: LoadModel | None = None,
     disk: Disk | None = None,
+    low_memory: bool = False,
     **more: Any,
 ) -> ModelStore:
     """A store over real folders."""
@@ -69,7 +70,7 @@ def fake_store(
         shipped=shipped,
         state=state,
         lists=lists,  # type: ignore[arg-type]
-        engine={role: EngineSettings() for role in lists},  # type: ignore[misc]
+        engine={role: EngineSettings(low_memory=low_memory) for role in lists},  # type: ignore[misc]
         **more,
     )
     return ModelStore(

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from agent.doctor.box import Box
 from agent.doctor.report import Check, gathered, ok, warning
 from agent.ops.jetson import gpu_clock, power_events, power_mode
-from agent.ops.throttling import slowed_by
+from agent.ops.throttling import PI_FILE, PI_FLAGS, slowed_by
 
 NAME = "temperature"
 POWER = "power"
 HOT_C = 80.0
 """Where boards begin to slow down, unless a sensor says where its own does."""
 _COMMAND_LIMIT_S = 5.0
-_PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "too warm"}
 _PI_PAST = 16
 """Bits of what has happened since the start lie this much above those of now."""
-_PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _COOL = "give it air or a fan, and keep it out of the sun"
 _POWER = "use the power supply made for the board, and a short cable"
 
@@ -90,7 +88,7 @@ def _hwmon(box: Box) -> Iterator[Sensor]:
 
 
 def _raspberry_pi(box: Box) -> list[Check]:
-    text = box.read(_PI_FILE)
+    text = box.read(PI_FILE)
     if not text and "Raspberry Pi" in box.read("proc/device-tree/model"):
         outcome = box.run(["vcgencmd", "get_throttled"], timeout_s=_COMMAND_LIMIT_S)
         text = outcome.stdout.strip().removeprefix("throttled=")
@@ -100,7 +98,7 @@ def _raspberry_pi(box: Box) -> list[Check]:
         return []
     problems: list[Check] = []
     for shift, when in ((0, "now"), (_PI_PAST, "since the start")):
-        words = [flag for bit, flag in _PI_FLAGS.items() if bits >> (bit + shift) & 1]
+        words = [flag for bit, flag in PI_FLAGS.items() if bits >> (bit + shift) & 1]
         weak = bits >> shift & 1
         if words and not problems:
             problems.append(warning(NAME, f"{', '.join(words)} {when}", _POWER if weak else _COOL))

@@ -8,8 +8,9 @@ from pathlib import Path
 from agent.ops.sysfs import read_number, read_text
 
 ROOT = Path("/")
-_PI_NOW = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "too warm"}
-_PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "too warm"}
+"""Bits of what a Raspberry Pi's firmware says of now."""
+PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _SLOWING = ("cpufreq", "thermal-cpufreq", "thermal-devfreq", "devfreq", "Processor")
 """Beginnings of the names of cooling devices that cool by being slower."""
 _ALERT = "-throttle-alert"
@@ -18,12 +19,12 @@ _ALERT = "-throttle-alert"
 
 def throttling(root: Path = ROOT) -> Iterator[str]:
     """Why the box is slower now than it could be, in words; nothing when it is not."""
-    bits = read_text(root / _PI_FILE)
+    bits = read_text(root / PI_FILE)
     try:
         number = int(bits, 16)
     except ValueError:
         number = 0
-    yield from (words for bit, words in _PI_NOW.items() if number >> bit & 1)
+    yield from (words for bit, words in PI_FLAGS.items() if number >> bit & 1)
     yield from (f"slowed down against heat ({kind})" for kind in slowed_by(root))
 
 

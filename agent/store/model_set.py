@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from agent.engine.base import EngineSettings
-from agent.errors import AgentError, ModelLoadError
+from agent.errors import ModelLoadError
 from agent.store.golden import check_golden
 from agent.store.library import FoundModel, Library
 from agent.store.loader import (
@@ -127,19 +127,22 @@ def load_models(
 
 
 class _Chooser:
-    """Chooses for one thread at a time, and once for a model in a role."""
+    """Chooses for one thread at a time, and once for a model in a role: trials take long."""
 
     def __init__(self, choose: ChooseVariant) -> None:
         self._choose = choose
         self._lock = threading.Lock()
-        self._chosen: dict[tuple[Role, ModelRef], Chosen] = {}
+        self._chosen: dict[tuple[Role, ModelRef], Chosen | Exception] = {}
 
     def choose(self, role: Role, found: FoundModel, settings: EngineSettings) -> Chosen:
         """The variant of a model for a role. Raises what refuses it."""
         with self._lock:
             if (role, found.ref) not in self._chosen:
-                self._chosen[role, found.ref] = self._choose(role, found, settings)
-            return self._chosen[role, found.ref]
+                self._chosen[role, found.ref] = self._try(role, found, settings)
+            chosen = self._chosen[role, found.ref]
+        if isinstance(chosen, Exception):
+            raise chosen
+        return chosen
 
     def foresee(self, role: Role, name: str, library: Library, settings: EngineSettings) -> int:
         """Choose for the model that a role will load first; the bytes of its graphs.
@@ -150,7 +153,13 @@ class _Chooser:
             found = library.find(parse_ref(name))
             require_fit(found.manifest, role)
             chosen = self.choose(role, found, settings)
-        except AgentError:
+        except Exception:  # noqa: BLE001 - whatever it is, the loading refuses the model for it
             return 0
         graphs = chosen.variant.graphs.values()
         return sum(found.manifest.files[graph].size for graph in graphs)
+
+    def _try(self, role: Role, found: FoundModel, settings: EngineSettings) -> Chosen | Exception:
+        try:
+            return self._choose(role, found, settings)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error

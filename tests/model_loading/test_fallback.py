@@ -299,3 +299,23 @@ def test_choosing_is_never_done_side_by_side(three: None, tmp_path: Path) -> Non
 
     load_models(LISTS, library(tmp_path), {}, choose=choose, **ADDER, at_once=3)
     assert sorted(chosen) == ["asr_offline", "asr_online", "vad"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("failure", [OSError("the disk is full"), CompatibilityError("too new")])
+def test_a_model_that_can_not_be_chosen_is_refused_once(
+    three: None, tmp_path: Path, at_once: int, failure: Exception
+) -> None:
+    asked: list[str] = []
+
+    def choose(role: str, found: Any, settings: EngineSettings) -> Any:
+        asked.append(role)
+        if role == "asr_offline":
+            raise failure
+        return first_variant(role, found, settings)  # type: ignore[arg-type]
+
+    loaded = load_models(LISTS, library(tmp_path), {}, choose=choose, **ADDER, at_once=at_once)
+    assert sorted(asked) == ["asr_offline", "asr_online", "vad"]
+    assert [role for role in loaded.roles if loaded.roles[role].model] == ["vad", "asr_online"]
+    (refusal,) = loaded.failures["asr_offline"].refusals
+    assert str(failure) in refusal.message

@@ -138,6 +138,23 @@ def test_a_slow_box_is_timed_on_less_audio(unsigned: bytes, step_s: float, audio
     assert speed.derived_s == pytest.approx(step_s)
 
 
+def test_a_run_that_was_held_up_once_does_not_count(unsigned: bytes) -> None:
+    slow, quick = 5.0, 0.01
+    # Two rounds of two graphs on both sides: in each round another graph is held up.
+    taken = [quick, *[slow] * 2, *[quick] * 4, *[slow] * 2]
+    now = [0.0]
+    times = iter([time for s in taken for time in (0.0, s)])
+
+    def clock() -> float:
+        now[0] += next(times)
+        return now[0]
+
+    models = reader(unsigned, unsigned), reader(unsigned, unsigned)
+    speed = compare_speed("asr_offline", *models, CLIP, limit_s=0.0, clock=clock, wall=ticks(1.0))
+    assert speed.original_s == pytest.approx(2 * quick)
+    assert speed.derived_s == pytest.approx(2 * quick)
+
+
 def test_the_faster_graph_is_seen_as_such(unsigned: bytes) -> None:
     slower = large_paraformer(2, np.random.default_rng(0), width=512)
     speed = compare_speed("asr_offline", reader(slower), reader(unsigned), CLIP, limit_s=0.5)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,31 @@ class Box:
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
+
+
+# Loading.
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_roles_are_loaded_side_by_side_unless_memory_is_to_be_low(
+    box: Box, low_memory: bool
+) -> None:
+    write_model(box.shipped, "words", {**FILES, "tokens.json": b"[]"})
+    most = 1 if low_memory else min(2, len(os.sched_getaffinity(0)))
+    meeting, at_work, seen = threading.Barrier(most, timeout=30), [0], [0]
+
+    def load(family: str, files: Any, settings: Any) -> object:
+        at_work[0] += 1
+        seen[0] = max(seen[0], at_work[0])
+        meeting.wait()
+        time.sleep(0.05)
+        at_work[0] -= 1
+        return object()
+
+    lists = {**LISTS, "vad": ["first"], "asr_offline": ["words"]}
+    store = box.store(lists, load_model=load, low_memory=low_memory)
+    assert set(store.load_all().roles) == {"vad", "asr_offline", "punctuation"}
+    assert seen == [most]
 
 
 # The order of a role.
