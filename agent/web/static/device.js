@@ -1,4 +1,4 @@
-// The device: its health in words, its hardware, and the last hour as two small charts.
+// The device: its health in words, its hardware, and the last hour at most as two small charts.
 
 import { api } from "./api.js";
 import { draw, spanOf } from "./chart.js";
@@ -128,13 +128,13 @@ function showTrend(samples) {
     most: 100,
     unit: "ms",
     span,
-    title: t("Latency of partials and finals over the last hour, ms"),
+    title: t("Latency of partials and finals over the last {n} min, ms", { n: span / 60 }),
   });
   draw(byId("chart-load"), [line("cpu_percent"), line("load_percent")], {
     most: 100,
     unit: "%",
     span,
-    title: t("CPU and load of recognition over the last hour, per cent"),
+    title: t("CPU and load of recognition over the last {n} min, per cent", { n: span / 60 }),
   });
 }
 
