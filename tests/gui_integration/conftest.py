@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from agent.types import Int16
 from tests.gui_integration.fake_agent import FakeAgent
+
+expect.set_options(timeout=30_000)  # as long as waits elsewhere: five seconds are few on a busy box
 
 RATE = 16000
 POLL_S = 0.005
