@@ -21,8 +21,3 @@ EMBEDDED: Mapping[str, str] = MappingProxyType(
 EMBEDDED_OF_ROLE: Mapping[Role, str] = MappingProxyType(
     {"vad": "builtin-vad", "asr_online": "builtin-online", "asr_offline": "builtin-offline"}
 )
-
-
-def is_embedded(model_id: str, manifest_sha256: str) -> bool:
-    """Whether this is exactly the model that this version of the agent came with."""
-    return EMBEDDED.get(model_id) == manifest_sha256

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import IntegrityError, ManifestError, ModelError, UnknownModel
-from agent.store.embedded import EMBEDDED, is_embedded
+from agent.store.embedded import EMBEDDED
 from agent.store.manifest import Manifest, is_model_id, read_manifest
 from agent.store.names import MANIFEST_NAME, SIGNATURE_NAME
 from agent.store.refs import ModelRef, parse_ref
@@ -41,9 +41,17 @@ class UnreadableModel:
 class Library:
     """The models of this box. Installed ones come before those shipped with the agent."""
 
-    def __init__(self, installed: Path, shipped: Path, keys: TrustedKeys | None = None) -> None:
+    def __init__(
+        self,
+        installed: Path,
+        shipped: Path,
+        keys: TrustedKeys | None = None,
+        embedded: Mapping[str, str] = EMBEDDED,
+    ) -> None:
+        """`embedded`: id -> SHA-256 of the manifest that the shipped model of that id must have."""
         self.installed = installed
         self.shipped = shipped
+        self._embedded = embedded
         self._keys = keys or TrustedKeys.load(())
 
     def find(self, ref: ModelRef) -> FoundModel:
@@ -56,7 +64,9 @@ class Library:
             folder = self.installed / str(ref)
             if folder.is_dir():
                 return self._read(folder, ref, installed=True)
-        elif ref.id not in EMBEDDED:  # nothing that lies among the installed ones stands before it
+        elif (
+            ref.id not in self._embedded
+        ):  # nothing that lies among the installed ones stands before it
             for folder in self._installed_of(ref.id):
                 return self._read(folder, parse_ref(folder.name), installed=True)
         if (self.shipped / ref.id / MANIFEST_NAME).is_file():
@@ -102,12 +112,13 @@ class Library:
 
     def _trust(self, manifest: Manifest, folder: Path, where: str, *, installed: bool) -> None:
         """The embedded models are known by their hash, all others by signature where keys are."""
-        if is_embedded(manifest.id, manifest.sha256):
+        known = self._embedded.get(manifest.id)
+        if known == manifest.sha256:
             return
-        if manifest.id in EMBEDDED and not installed:
+        if known is not None and not installed:
             raise IntegrityError(
                 f"sha256 is {manifest.sha8}..., this version of the agent came with "
-                f"{EMBEDDED[manifest.id][:8]}...; install the agent again",
+                f"{known[:8]}...; install the agent again",
                 file=where,
             )
         if self._keys:

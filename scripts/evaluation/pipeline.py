@@ -13,6 +13,7 @@ from agent.engine.base import EngineSettings
 from agent.engine.families import load_model
 from agent.engine.session import Session
 from agent.store.library import Library
+from agent.store.manifest import read_manifest
 from agent.store.model_set import load_models
 from agent.types import (
     Int16,
@@ -29,14 +30,16 @@ FRAME_MS = 10
 
 
 def load(models: Path) -> ModelSet:
-    """The embedded models of a folder."""
+    """The embedded models of a folder, whichever these are: they may be ones to ship next."""
     lists: Any = {
         "vad": ["builtin-vad"],
         "asr_online": ["builtin-online"],
         "asr_offline": ["builtin-offline"],
     }
     settings = {role: EngineSettings() for role in lists}
-    return load_models(lists, Library(models / "none", models), settings).model_set()
+    known = {name: read_manifest(models / name).sha256 for (name,) in lists.values()}
+    library = Library(models / "none", models, embedded=known)
+    return load_models(lists, library, settings).model_set()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import asr, bundle, clipset, corpus, export, features, human, training, vad, vad_data, warm
+from . import (
+    asr,
+    bundle,
+    clipset,
+    corpus,
+    export,
+    features,
+    human,
+    public,
+    training,
+    vad,
+    vad_data,
+    warm,
+)
 
 STAGES = ["corpus", "human", "features", "vad", "offline", "online", "bundle", "clips"]
 MINUTES = {"vad": 7.0, "offline": 80.0, "online": 60.0}
@@ -23,6 +36,7 @@ class Run:
         """Take paths and the training times from the command line."""
         self.work: Path = args.work
         self.data: Path | None = args.data if args.data.is_dir() else None
+        self.more: Path | None = args.more
         self.teacher: Path | None = args.teacher if args.teacher.is_dir() else None
         self.models: Path = args.models
         self.clips: Path = args.clips
@@ -45,6 +59,7 @@ class Run:
     def human(self) -> None:
         """Read the human recordings."""
         human.build(self.data, self.corpus_folder, self.seed)
+        public.build(self.more, self.data, self.corpus_folder, self.seed)
 
     def features(self) -> None:
         """Augment and compute the features; compose the detector's scenes."""
@@ -143,6 +158,9 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("tests/data/clips"))
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/audio"), help="human speech and noise"
+    )
+    parser.add_argument(
+        "--more", type=Path, help="folder of public sets with more human speech (public.py)"
     )
     parser.add_argument(
         "--teacher",

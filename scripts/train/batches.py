@@ -9,25 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .clips import RATE
 from .features import MEL, FeatureSet, lfr
+from .variation import Variation
 
 BATCH_FRAMES = 750
-WARPS = np.linspace(0.86, 1.16, 21)
-"""Factors of the frequency axis: shorter and longer vocal tracts."""
-
-
-def _warping(factor: float) -> np.ndarray:
-    """The matrix that moves mel energies (frames, MEL) along frequency: energies @ matrix."""
-    low, high = (1127 * np.log1p(f / 700) for f in (20.0, RATE / 2))
-    centres = low + (np.arange(MEL) + 1) * (high - low) / (MEL + 1)
-    wanted = 1127 * np.log1p(700 * np.expm1(centres / 1127) / factor / 700)
-    place = np.clip((wanted - low) / (high - low) * (MEL + 1) - 1, 0, MEL - 1)
-    below = np.minimum(place.astype(int), MEL - 2)
-    matrix = np.zeros((MEL, MEL), np.float32)
-    matrix[below, np.arange(MEL)] = 1 - (place - below)
-    matrix[below + 1, np.arange(MEL)] += place - below
-    return matrix
 
 
 class Normaliser:
@@ -53,13 +38,18 @@ class Normaliser:
 class Batches:
     """Length-sorted batches over several feature sets."""
 
-    def __init__(self, sets: list[FeatureSet], normaliser: Normaliser, seed: int) -> None:
+    def __init__(
+        self,
+        sets: list[FeatureSet],
+        normaliser: Normaliser,
+        seed: int,
+        noise: FeatureSet | None = None,
+    ) -> None:
         """Leave out utterances too short for their transcripts."""
         self._sets, self._normaliser = sets, normaliser
         self._rng = random.Random(seed)
         self.mask_rate = 0.0
-        self.warp_rate = 0.5
-        self._warps = [_warping(factor) for factor in WARPS]
+        self._vary = Variation(noise, random.Random(f"vary/{seed}"))
         self._items = [
             (s, i)
             for s, features in enumerate(sets)
@@ -95,9 +85,8 @@ class Batches:
                 yield batch
 
     def _features(self, item: tuple[int, int]) -> np.ndarray:
-        mel = self._sets[item[0]].mel(item[1])
-        if self._rng.random() < self.warp_rate:
-            mel = mel @ self._rng.choice(self._warps)
+        stored = self._sets[item[0]]
+        mel = self._vary(stored.mel(item[1]), bool(stored.ids[item[1]]))
         if self._rng.random() < self.mask_rate:
             start, width = self._rng.randrange(MEL), self._rng.randint(1, 14)
             mel[:, start : start + width] = mel.mean()

@@ -28,6 +28,9 @@ _SOURCES = """
 | word lists of jieba and wamerican, spoken likewise | what must give no text | MIT, public domain |
 | Free Spoken Digit Dataset (FSDD), Z. Jackson and contributors | human digits | CC BY-SA 4.0 |
 | DSPSpeech-20 | human words | MIT |
+| Speech Commands v0.01, P. Warden (300 recordings) | human words | CC BY 4.0 |
+| audio-cmn: HSK words by Yue Tan, syllables by Chen Wang | human Mandarin | CC BY-SA |
+| Asterisk sounds (A. Smith, J. Wallack, C. Flora, ivrvoice.ru) | speech | CC BY-SA 3.0, CC BY |
 | ESC-10 (from ESC-50, K. J. Piczak) | noise | CC BY or CC0 per clip |
 | SpeechBrain's noise and room impulse responses | noise, rooms | Apache-2.0 |
 """
@@ -35,13 +38,13 @@ _SOURCES = """
 _LIMITS_ASR = """
 * A closed vocabulary of about 100 commands, digits and numbers (`scripts/train/vocabulary.py`).
   Speech outside it gives nothing at best, wrong words at worst.
-* Trained almost wholly on synthetic voices: human voices other than digits and the twenty words
+* Most of the material is synthetic voices: human voices other than digits and the twenty words
   are expected to do markedly worse than the table says. For dictation, install a full-size model.
 """
 
 _LIMITS_VAD = """
-* Trained on synthetic speech, on human digits and words, and on recorded noise; music and
-  loud animal sounds may count as speech.
+* Trained on synthetic speech, on human words and telephone prompts, and on recorded noise; music
+  and loud animal sounds may count as speech.
 """
 
 
@@ -95,7 +98,7 @@ def card(kind: str, model_id: str, int8: dict[str, Any], fp32: dict[str, Any] | 
     if kind == "vad":
         lines += [
             "`model.onnx` (fp32) decides the same whatever the chunk size; `model_quant.onnx` is",
-            "the int8 form. Frame labels came from the synthesis and from the published FSMN-VAD.",
+            "the int8 form. Its teacher is the published FSMN-VAD; noise was marked as silence.",
         ]
     lines += ["", "## Data", _SOURCES.strip(), "", "## Measured", ""]
     lines += _vad_table(int8) if kind == "vad" else _asr_table(int8, fp32)
@@ -103,6 +106,7 @@ def card(kind: str, model_id: str, int8: dict[str, Any], fp32: dict[str, Any] | 
     lines += [
         "## Licence",
         "Apache-2.0. Attribution: trained with recordings of the Free Spoken Digit Dataset,",
-        "https://github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0.",
+        "https://github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0, and of the other",
+        "sources in the table. No recording is part of the model.",
     ]
     return "\n".join(lines) + "\n"

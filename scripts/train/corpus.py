@@ -34,8 +34,8 @@ _FOREIGN_VOICES = ["de", "fr-fr", "es", "it", "pt-br", "nl", "pl", "sv", "tr", "
 
 # Sizes of the kept-out sets, and of the training set.
 HELDOUT = {"zh": 250, "en": 200, "slt": 150}
-TRAIN_SIZE = 24000
-PARTS = 4
+TRAIN_SIZE = 48000
+PARTS = 6
 
 
 @functools.cache
@@ -138,11 +138,11 @@ def _speak_foreign(rng: random.Random, wav: Path, invented: Path | None) -> tupl
 
 def _speak_for_training(rng: random.Random, wav: Path, invented: Path | None) -> tuple[Clip, Audio]:
     draw = rng.random()
-    if draw < 0.15:
+    if draw < 0.13:
         return _speak_foreign(rng, wav, invented)
-    if draw < 0.50:
+    if draw < 0.40:
         return _speak(rng, "zh", "espeak", wav, invented)
-    return _speak(rng, "en", "espeak" if draw < 0.79 else "flite", wav, invented)
+    return _speak(rng, "en", "espeak" if draw < 0.78 else "flite", wav, invented)
 
 
 @dataclass(frozen=True)

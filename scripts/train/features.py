@@ -18,8 +18,9 @@ from .vocabulary import TOKEN_ID
 
 MEL = 80
 LFR_M, LFR_N = 7, 6
-COPIES = {f"train-{part}": 2 for part in range(PARTS)} | {"human-train": 3}
-NOTHING = 4000
+# Augmented with sound; what else changes is drawn while training (batches.Variation).
+COPIES = {f"train-{part}": 1 for part in range(PARTS)} | {"human-train": 2, "more-train": 1}
+NOTHING, NOISE = 6000, "train-nothing"
 JOINED = 0.12
 """Share of the training utterances that have a second one behind a pause."""
 LONGEST = 8 * RATE
@@ -157,7 +158,7 @@ def build(corpus: Path, folder: Path, data: Path | None, seed: int, processes: i
             write_features(folder / "foreign", [(fbank(read_audio(f)), []) for f in files])
     _shared["pool"] = augment.NoisePool(data)
     jobs = [(index, seed + 1) for index in range(NOTHING)]
-    _store(folder / "train-nothing", _nothing_job, jobs, processes)
+    _store(folder / NOISE, _nothing_job, jobs, processes)
     for copy in range(max(COPIES.values())):
         for name in (name for name, copies in COPIES.items() if copy < copies):
             if (corpus / f"{name}.jsonl").exists():

@@ -34,7 +34,7 @@ def _clip(text: str, voice: str, lang: str, kind: str) -> Clip:
     return Clip(text, tuple(vocabulary.tokens_of(text)), voice, lang, kind)
 
 
-def _joined(parts: list[tuple[str, Audio]], rng: random.Random) -> tuple[str, Audio]:
+def joined(parts: list[tuple[str, Audio]], rng: random.Random) -> tuple[str, Audio]:
     """Join single words of a speaker with short gaps."""
     pieces: list[Audio] = []
     for _, audio in parts:
@@ -62,7 +62,7 @@ def _fsdd(folder: Path, rng: random.Random) -> dict[str, list[Item]]:
             counts = [rng.choice([1, 1, 1, 2, 3, 4, 5]) for _ in range(_STRINGS_PER_SPEAKER)]
         name = "fsdd-strings" if speaker in FSDD_OUT else "train"
         for count in counts:
-            text, audio = _joined([rng.choice(items) for _ in range(count)], rng)
+            text, audio = joined([rng.choice(items) for _ in range(count)], rng)
             sets[name].append((_clip(text, voice, "en", "digits"), to_int16(audio)))
     return sets
 
@@ -83,7 +83,7 @@ def _dspspeech(folder: Path, rng: random.Random) -> dict[str, list[Item]]:
         speaker = rng.choice(speakers)
         lang = rng.choice(["zh", "zh", "en"])
         same = [(text, audio) for word_lang, text, audio in words[speaker] if word_lang == lang]
-        text, audio = _joined(rng.sample(same, 2), rng)
+        text, audio = joined(rng.sample(same, 2), rng)
         if lang == "zh":
             text = text.replace(" ", "")
         clip = _clip(text, f"dsp-{speaker}", lang, "human-word")

@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 from . import asr, warm
 from .batches import Batches, Normaliser
-from .features import FeatureSet
+from .features import NOISE, FeatureSet
 from .windows import windowed_loss
 
 WARMUP_STEPS = 100
@@ -170,7 +170,8 @@ def _worker(
             "gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers
         )
     features = [FeatureSet(path) for path in sets]
-    batches = Batches(features, Normaliser(cmvn), seed + rank)
+    noise = [stored for path, stored in zip(sets, features, strict=True) if path.name == NOISE]
+    batches = Batches(features, Normaliser(cmvn), seed + rank, noise[0] if noise else None)
     loop = Loop(kind, batches, minutes, rank, workers)
     if init is not None and init.is_dir():
         loop.model.load_state_dict(warm.state(loop.model, init))

@@ -117,9 +117,10 @@ def train(scenes: Path, cmvn: Path, out: Path, minutes: float, seed: int) -> Non
             probability = encoder(torch.from_numpy((features + shift) * scale), None)
             target = torch.from_numpy(labels[rows].astype(np.float32))
             speech = probability[..., 1].clamp(1e-6, 1 - 1e-6)
-            # A false alarm costs more than a missed frame: the window of the post-processing
-            # bridges gaps, but noise must never open a segment.
-            weight = torch.where(target > 0.5, 1.0, 1.5)
+            # A false alarm in a scene without speech costs more than any other mistake: noise
+            # must never open a segment. Elsewhere the targets are met as they are.
+            silent = target.amax(1, keepdim=True) < 0.5
+            weight = torch.where(silent, 2.0, 1.0).expand_as(target)
             loss = torch.nn.functional.binary_cross_entropy(speech, target, weight=weight)
             optimiser.zero_grad()
             loss.backward()

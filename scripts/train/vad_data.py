@@ -16,7 +16,9 @@ from .features import MEL, fbank, lfr
 LFR_M, LFR_N = 5, 1
 HOP, WINDOW = RATE // 100, RATE // 40
 SCENE_SECONDS = 10.0
-SCENES = 2000
+SCENES = 4000
+HUMAN = ("dsp", "fsdd", "commands", "cmn", "prompts")
+"""How the names of recorded voices begin; all others are synthetic."""
 _CLOSE_FRAMES = 20  # Pauses below 200 ms inside an utterance count as speech.
 
 Labels = NDArray[np.float32]
@@ -82,52 +84,65 @@ def close_gaps(labels: Labels, gap: int = _CLOSE_FRAMES) -> Labels:
     return closed
 
 
-def label(audio: Audio, human: bool, teacher: Teacher | None) -> Labels:
-    """Frame labels of one clip.
+def _floor(rng: np.random.Generator, length: int) -> Audio:
+    """A microphone's own hiss, far below speech: the teacher never met digital silence."""
+    return (rng.standard_normal(length) * 10 ** (-72 / 20)).astype(np.float32)
 
-    A synthetic clip is clean: energy tells, and the teacher adds what it hears besides. The
-    background of a human recording defeats an energy threshold: there the teacher decides.
+
+def target(
+    speech: Audio, known: Labels, teacher: Teacher | None, rng: np.random.Generator
+) -> Labels:
+    """The probability of speech for every frame of a scene without its noise.
+
+    The teacher's own where it is there, so that both open and close at the same frames; frames
+    that are `known` to hold clean synthetic speech are speech whatever it thinks of such voices.
     """
-    if teacher is None:
-        return close_gaps(_energy_labels(audio))
-    heard = (teacher(audio) > 0.5).astype(np.float32)
-    return close_gaps(heard if human else np.maximum(_energy_labels(audio), heard))
+    if teacher is None or not speech.any():
+        return known
+    loud = speech * (0.5 / float(np.abs(speech).max()))
+    return np.maximum(teacher(loud + _floor(rng, len(loud))), known)
 
 
 def scene(
     sets: list[ClipSet], rng: np.random.Generator, pool: augment.NoisePool, teacher: Teacher | None
 ) -> tuple[np.ndarray, Labels]:
-    """Compose speech at random levels over silence or noise; return mel energies and labels."""
+    """Compose speech at random levels over silence or noise; return mel energies and targets."""
     length = int(SCENE_SECONDS * RATE)
     speech = np.zeros(length, np.float32)
-    labels = np.zeros(_frames(speech), np.float32)
-    with_speech = rng.random() < 0.75
+    known = np.zeros(_frames(speech), np.float32)
+    with_speech = rng.random() < 0.65
     peak = float(np.exp(rng.uniform(np.log(0.008), np.log(0.95))))
     position = int(rng.uniform(0.0, 2.5) * RATE)
     while with_speech and position < length - RATE // 2:
         source = sets[rng.integers(len(sets))]
         index = int(rng.integers(len(source)))
-        human = source.clips[index].voice.startswith(("dsp", "fsdd"))
+        human = source.clips[index].voice.startswith(HUMAN)
         clip = augment.change_speed(source.audio(index), rng.uniform(0.85, 1.2))
         clip = clip[: length - position]
         if len(clip) < 2 * WINDOW:
             break
-        marks = label(clip, human, teacher)
+        start = position // HOP
+        if teacher is None or not human:
+            marks = close_gaps(_energy_labels(clip))
+            room = known[start : start + len(marks)]
+            room[:] = np.maximum(room, marks[: len(room)])
         clip = augment.colour(clip, rng, pool)[: length - position]
         clip = clip * (peak * rng.uniform(0.5, 1.0) / (np.abs(clip).max() + 1e-6))
         speech[position : position + len(clip)] += clip
-        start = position // HOP
-        room = labels[start : start + len(marks)]
-        room[:] = np.maximum(room, marks[: len(room)])
         gap = rng.uniform(0.1, 0.6) if rng.random() < 0.5 else rng.uniform(0.6, 2.5)
         position += len(clip) + int(gap * RATE)
     if not with_speech:
-        return fbank(augment.nothing(rng, pool, SCENE_SECONDS)), labels
-    if rng.random() < 0.8:
-        active = speech[np.repeat(labels > 0.5, HOP).nonzero()[0]] if labels.any() else speech
+        return fbank(augment.nothing(rng, pool, SCENE_SECONDS)), known
+    labels = target(speech, known, teacher, rng)
+    draw = rng.random()
+    if draw < 0.65:
+        marked = np.repeat(labels > 0.5, HOP).nonzero()[0]
+        active = speech[marked] if marked.size else speech
         noise = pool.draw(rng, length)
         level = (active.std() + 1e-6) * 10 ** (-rng.uniform(3, 45) / 20)
         speech = speech + noise * level
+    elif draw < 0.9:
+        speech = speech + _floor(rng, length) * 10 ** (rng.uniform(-12, 12) / 20)
     return fbank(np.clip(speech, -1.0, 1.0)), labels
 
 
@@ -150,9 +165,11 @@ def build(
     if out.exists():
         return
     parts = sorted(path.stem for path in corpus.glob("train-*.jsonl"))
-    names = parts + ["human-train"] * (teacher is not None)
-    paths = [corpus / name for name in names if (corpus / f"{name}.jsonl").exists()]
-    _shared["sets"] = [ClipSet(path) for path in paths]
+    # A scene in two is of people.
+    people = ["human-train"] + ["more-train"] * (len(parts) - 1)
+    names = parts + people * (teacher is not None)
+    stored = {n: ClipSet(corpus / n) for n in {*names} if (corpus / f"{n}.jsonl").exists()}
+    _shared["sets"] = [stored[name] for name in names if name in stored]
     _shared["pool"] = augment.NoisePool(data)
     _shared["teacher-folder"] = teacher
     with multiprocessing.get_context("fork").Pool(processes) as workers:

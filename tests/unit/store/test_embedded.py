@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.store.embedded import EMBEDDED, EMBEDDED_OF_ROLE, EMBEDDED_PREFIX, is_embedded
-from agent.store.library import FoundModel, Library
+from agent.store.embedded import EMBEDDED, EMBEDDED_OF_ROLE, EMBEDDED_PREFIX
+from agent.store.library import FoundModel, Library, UnreadableModel
 from agent.store.manifest import read_manifest
 from agent.store.roles import ROLES
 from agent.store.verify import read_verified
@@ -44,9 +44,10 @@ def test_each_serves_the_role_that_it_is_the_last_resort_of(root: Path) -> None:
     assert set(EMBEDDED_OF_ROLE) == set(ROLES) - {"punctuation"}
 
 
-def test_only_the_very_manifest_is_embedded() -> None:
-    for model_id, sha256 in EMBEDDED.items():
-        assert model_id.startswith(EMBEDDED_PREFIX)
-        assert is_embedded(model_id, sha256)
-        assert not is_embedded(model_id, "0" * 64)
-        assert not is_embedded("lab", sha256)
+def test_only_the_very_manifest_is_taken_for_an_embedded_one(root: Path) -> None:
+    assert all(model_id.startswith(EMBEDDED_PREFIX) for model_id in EMBEDDED)
+    others = Library(root / "none", root / "models", embedded=dict.fromkeys(EMBEDDED, "0" * 64))
+    found = list(others.all())
+    assert len(found) == len(EMBEDDED)
+    assert all(isinstance(model, UnreadableModel) for model in found)
+    assert all("came with 00000000" in str(getattr(model, "error", "")) for model in found)

@@ -12,6 +12,7 @@ import pytest
 from scripts.evaluation.pipeline import agreement
 from scripts.train import augment, corpus, vocabulary, voices
 from scripts.train.clips import RATE
+from scripts.train.variation import PACE, Variation
 
 CLIP = np.concatenate([np.zeros(4000), np.sin(np.arange(8000) / 5), np.zeros(6000)]).astype("f4")
 
@@ -89,3 +90,23 @@ def test_tokens_are_enough_for_every_command() -> None:
 def test_a_text_of_two_languages_falls_into_words_and_characters() -> None:
     assert vocabulary.tokens_of("project见 turn on二") == ["project", "见", "turn", "on", "二"]
     assert vocabulary.tokens_of("打开灯") == ["打", "开", "灯"]
+
+
+class Loud:
+    """A stored set of one noise."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def mel(self, index: int) -> np.ndarray:
+        return np.full((30, 80), 5.0, "f4")
+
+
+def test_a_variation_is_another_version_of_the_same_length_or_near() -> None:
+    mel = np.random.default_rng(1).normal(10, 3, (100, 80)).astype("f4")
+    vary = Variation(Loud(), random.Random(1))  # type: ignore[arg-type]
+    versions = [vary(mel, True) for _ in range(200)]
+    assert all(np.isfinite(version).all() and version.shape[1] == 80 for version in versions)
+    assert all(100 / PACE[1] - 1 <= len(version) <= 100 / PACE[0] + 1 for version in versions)
+    assert len({len(version) for version in versions}) > 20
+    assert sum(np.array_equal(version, mel) for version in versions) < 40
