@@ -13,6 +13,8 @@ DIM, FEED_FORWARD, HEADS = 160, 640, 4
 ENCODER_BLOCKS, DECODER_BLOCKS = 8, 3
 KERNEL = 11
 DROPOUT = 0.1  # Written into the configuration; short trainings run without.
+REJECT_BELOW = {"offline": 0.5, "online": 0.5}
+"""Mean probability of the tokens of a text (offline) or of a hop (online)."""
 CLASSES = {
     "offline": ("Paraformer", "SANMEncoder"),
     "online": ("ParaformerStreaming", "SANMEncoderChunkOpt"),
@@ -91,12 +93,15 @@ def configuration(kind: str) -> dict[str, Any]:
             "tail_threshold": 0.45,
         },
         "input_size": MEL * 7,
+        # Read by the agent only: a text below that mean probability of its tokens is none.
+        "rejection_conf": {"min_probability": REJECT_BELOW[kind]},
     }
 
 
 def model_arguments(kind: str) -> dict[str, Any]:
     """The configuration flattened to the arguments of FunASR's constructor and exporter."""
-    arguments = {k: v for k, v in configuration(kind).items() if k not in ("model", "model_conf")}
+    own = ("model", "model_conf", "rejection_conf")
+    arguments = {k: v for k, v in configuration(kind).items() if k not in own}
     return arguments | configuration(kind)["model_conf"] | {"vocab_size": len(TOKENS)}
 
 

@@ -30,6 +30,16 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def _believed(logits: np.ndarray, least: float, count: int | None = None) -> list[int]:
+    """The tokens of `logits` (L, V), of which `count` are text, where the model is sure enough."""
+    best = logits.argmax(-1)
+    text = np.flatnonzero(~np.isin(best, SPECIAL))[:count]
+    exponents = np.exp(logits[text] - logits[text].max(-1, keepdims=True))
+    if text.size and (1.0 / exponents.sum(-1)).mean() < least:
+        return []
+    return best[text].tolist()
+
+
 class Offline:
     """Whole-file recogniser."""
 
@@ -39,6 +49,7 @@ class Offline:
         self._shift, self._scale = read_mvn(folder / "am.mvn")
         conf = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
         self._bias = conf["model_conf"]["predictor_bias"]
+        self._least = conf.get("rejection_conf", {}).get("min_probability", 0.0)
 
     def __call__(self, mel: np.ndarray) -> list[int]:
         """Decode mel energies to token ids."""
@@ -48,8 +59,7 @@ class Offline:
             logits, count = self._session.run(None, feed)[:2]
         except _EMPTY:
             return []  # No CIF fire at all: the exported graph fails on zero tokens.
-        best = [i for i in logits[0].argmax(-1).tolist() if i not in SPECIAL]
-        return best[: max(0, int(count[0]) - self._bias)]
+        return _believed(logits[0], self._least, max(0, int(count[0]) - self._bias))
 
 
 def _position(start: int, count: int, depth: int) -> np.ndarray:
@@ -73,6 +83,7 @@ class Online:
         self._memory = conf["decoder_conf"]["kernel_size"] - 1
         self._threshold = conf["predictor_conf"]["threshold"]
         self._tail = conf["predictor_conf"]["tail_threshold"]
+        self._least = conf.get("rejection_conf", {}).get("min_probability", 0.0)
 
     def _fire(
         self, hidden: np.ndarray, alphas: np.ndarray, state: tuple[float, np.ndarray]
@@ -126,7 +137,7 @@ class Online:
                 feed |= {f"in_cache_{i}": cache for i, cache in enumerate(caches)}
                 logits, _, *fresh = self._decoder.run(None, feed)
                 caches = [cache[:, :, -self._memory :] for cache in fresh]
-                ids += [i for i in logits[0].argmax(-1).tolist() if i not in SPECIAL]
+                ids += _believed(logits[0], self._least)
             start += HOP
         return ids
 

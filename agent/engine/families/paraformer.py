@@ -20,6 +20,8 @@ from agent.engine.frontend import Frontend
 from agent.engine.greedy import Ids, best_ids
 from agent.engine.open_axis import open_axis
 from agent.engine.phrases import SegDict, Segmenter
+from agent.engine.rejection import KEY as REJECTION
+from agent.engine.rejection import NEVER, Rejection
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, text_rule
 from agent.engine.timestamps import Spans, cif_spans, within
@@ -49,6 +51,7 @@ class _Decoding:
     tokens: Sequence[str]
     predictor_bias: int
     """Tokens that `token_num` counts beside those of the text: the end of sentence."""
+    rejection: Rejection = NEVER
 
 
 class Paraformer:
@@ -106,19 +109,22 @@ class Paraformer:
             if any(sign in error.message for sign in _NO_TOKEN):
                 return Recognition("")
             raise
-        best = best_ids(outputs["logits"][0], "logits", file=self._graph.name)
+        logits = outputs["logits"][0]
+        best = best_ids(logits, "logits", file=self._graph.name)
         peaks = outputs.get("us_cif_peak")
         number = float(outputs["token_num"][0])
         count = int(number) if peaks is None else round(number)
         spans: Spans = ()
         if peaks is not None:
             spans = within(cif_spans(peaks[0], count), len(samples) // SAMPLES_PER_MS)
-        return self._read(best, count, spans)
-
-    def _read(self, best: Ids, count: int, spans: Spans) -> Recognition:
-        """Text of the best id of each position, of which the model counted `count`."""
         text = np.flatnonzero(~np.isin(best, DROPPED_IDS))
         text = text[: max(0, count - self._decoding.predictor_bias)]
+        if self._decoding.rejection.rejects(logits, text):
+            return Recognition("")
+        return self._read(best, text, spans)
+
+    def _read(self, best: Ids, text: Ids, spans: Spans) -> Recognition:
+        """The text at the positions `text` of the best ids."""
         named = [(int(i), self._decoding.tokens[best[i]]) for i in text]
         kept = [(i, token) for i, token in named if token not in SPECIAL_TOKENS]
         tokens = tuple(token for _, token in kept)
@@ -180,7 +186,9 @@ def load(files: ModelFiles, settings: EngineSettings) -> Paraformer:
     encoder = None
     if "bias_embed" in graph.inputs:
         encoder = _encoder(files, settings, tokens, graph.inputs["bias_embed"].size(2))
-    return Paraformer(graph, frontend, _Decoding(tokens, bias), files.model_id, encoder)
+    rejection = Rejection.from_config(section(config, REJECTION))
+    decoding = _Decoding(tokens, bias, rejection)
+    return Paraformer(graph, frontend, decoding, files.model_id, encoder)
 
 
 def _encoder(

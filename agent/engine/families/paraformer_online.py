@@ -17,6 +17,8 @@ from agent.engine.cif import CifState
 from agent.engine.families.paraformer import DROPPED_IDS, check_vocabulary
 from agent.engine.frontend import Frontend
 from agent.engine.hops import DecoderHop, HopGraphs
+from agent.engine.rejection import KEY as REJECTION
+from agent.engine.rejection import NEVER, Rejection
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, tokens_to_text
 from agent.engine.together import Together, alone
@@ -42,6 +44,8 @@ class _Parts:
     tail_threshold: float
     caches: dict[str, tuple[int, int]]
     """Name of a decoder cache (without in_ or out_) -> its channels and frames."""
+    rejection: Rejection = NEVER
+    """Of the tokens of one hop: what was said before stands."""
     together: Together = alone
     """How the runs of the graphs are made."""
 
@@ -167,7 +171,10 @@ class ParaformerStream:
         decoded = parts.together(alike, graphs.decode, hop)
         self._caches = decoded.caches
         best = decoded.logits.argmax(axis=-1)
-        tokens = [parts.tokens[int(i)] for i in best if i not in DROPPED_IDS]
+        text = np.flatnonzero(~np.isin(best, DROPPED_IDS))
+        if parts.rejection.rejects(decoded.logits, text):
+            return
+        tokens = [parts.tokens[int(i)] for i in best[text]]
         self._read += [token for token in tokens if token not in SPECIAL_TOKENS]
 
     def _recognition(self) -> Recognition:
@@ -205,6 +212,7 @@ def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
             threshold=float(predictor.get("threshold", 1.0)),
             tail_threshold=float(predictor.get("tail_threshold", 0.45)),
             caches=caches,
+            rejection=Rejection.from_config(section(config, REJECTION)),
         )
     )
 

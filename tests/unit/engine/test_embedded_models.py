@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from agent.engine.base import EngineSettings
+from agent.engine.families import load_model
 from agent.engine.session import Session
 from agent.store.library import Library
 from agent.store.model_set import load_models
@@ -137,3 +139,40 @@ def test_a_streaming_hypothesis_only_grows(root: Path, models: ModelSet) -> None
 def test_a_streaming_utterance_without_audio_is_empty(models: ModelSet) -> None:
     assert models.online is not None
     assert models.online.start_stream(StreamOptions()).finish().text == ""
+
+
+class Stricter:
+    """A shipped model that rejects what is below a probability."""
+
+    def __init__(self, folder: Path, least: float) -> None:
+        self.model_id = folder.name
+        self._folder, self._least = folder, least
+
+    def read(self, name: str) -> bytes:
+        data = (self._folder / name).read_bytes()
+        if name != "config.yaml":
+            return data
+        config = yaml.safe_load(data) | {"rejection_conf": {"min_probability": self._least}}
+        return yaml.safe_dump(config).encode()
+
+    def has(self, name: str) -> bool:
+        return (self._folder / name).exists()
+
+    def graph(self, role: str) -> bytes:
+        return self.read(f"{role}_quant.onnx")
+
+
+@pytest.mark.parametrize(("least", "reads"), [(0.0, True), (0.999, False)])
+def test_a_text_below_the_probability_of_its_model_is_none(
+    root: Path, least: float, reads: bool
+) -> None:
+    name, _ = clips(root)[0]
+    audio = read(root, name)
+    files = Stricter(root / "models/builtin-offline", least)
+    offline: Any = load_model("paraformer", files, EngineSettings())
+    assert bool(offline.decode([audio], StreamOptions())[0].text) is reads
+    files = Stricter(root / "models/builtin-online", least)
+    online: Any = load_model("paraformer_online", files, EngineSettings())
+    stream = online.start_stream(StreamOptions())
+    assert (stream.accept(audio) is not None) is reads
+    assert bool(stream.finish().text) is reads
