@@ -16,11 +16,10 @@ from scripts.train import augment, vocabulary
 from scripts.train.clips import RATE
 from scripts.train.evaluate import edit_distance
 
-from . import pipeline, sets
+from . import commands, pipeline, sets
 from .sets import Item
 
 COLUMNS = {"offline": RecognitionMode.OFFLINE, "streaming": RecognitionMode.ONLINE}
-COMMANDS = {*vocabulary.COMMANDS_ZH, *vocabulary.COMMANDS_EN} - {"是", "好", "no", "yes"}
 
 
 @dataclass
@@ -44,12 +43,6 @@ def errors(models: ModelSet, items: list[Item], mode: RecognitionMode) -> dict[s
             count[0] += distance
             count[1] += len(item.tokens)
     return {kind: round(100 * a / max(1, b), 2) for kind, (a, b) in wrong.items()}
-
-
-def raises_command(text: str) -> bool:
-    """Whether some command of the vocabulary stands in a text."""
-    padded = f" {text} "
-    return any((f" {c} " if c.isascii() else c) in padded for c in COMMANDS)
 
 
 class Table:
@@ -77,21 +70,23 @@ class Table:
                 self.row(Row(f"- {kind}", *one))
 
     def silence(self, name: str, title: str, items: Iterable[Item], limit: str = "") -> None:
-        """Clips of which none should give text: how many do, and how many raise a command."""
+        """Clips of which none should give text: how many do, and what raises a command."""
         taken = list(islice(items, self._limit))
         found: dict[str, Any] = {}
         for column, mode in COLUMNS.items():
-            texts = [pipeline.hear(self._models, item.samples, mode).text for item in taken]
+            heard = [pipeline.hear(self._models, item.samples, mode) for item in taken]
+            texts = [one.text for one in heard]
+            acted_on = [text for one in heard for text in commands.raised(one.finals)]
             found[column] = {
                 "clips": len(taken),
                 "seconds": round(sum(len(item.samples) for item in taken) / RATE),
                 "with text": sum(bool(text) for text in texts),
-                "with command": sum(raises_command(text) for text in texts),
+                "commands": acted_on,
                 "texts": {i.name: t for i, t in zip(taken, texts, strict=True) if t},
             }
         self.results[name] = found
         shown = [
-            f"text in {found[c]['with text']}, a command in {found[c]['with command']}"
+            f"text in {found[c]['with text']}, {len(found[c]['commands'])} commands"
             for c in COLUMNS
         ]
         seconds = found["offline"]["seconds"]
