@@ -49,7 +49,7 @@ class Batches:
         self._sets, self._normaliser = sets, normaliser
         self._rng = random.Random(seed)
         self.mask_rate = 0.0
-        self._vary = Variation(noise, random.Random(f"vary/{seed}"))
+        self.vary = Variation(noise, random.Random(f"vary/{seed}"))
         self._items = [
             (s, i)
             for s, features in enumerate(sets)
@@ -86,7 +86,7 @@ class Batches:
 
     def _features(self, item: tuple[int, int]) -> np.ndarray:
         stored = self._sets[item[0]]
-        mel = self._vary(stored.mel(item[1]), bool(stored.ids[item[1]]))
+        mel = self.vary(stored.mel(item[1]), bool(stored.ids[item[1]]))
         if self._rng.random() < self.mask_rate:
             start, width = self._rng.randrange(MEL), self._rng.randint(1, 14)
             mel[:, start : start + width] = mel.mean()

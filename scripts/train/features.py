@@ -61,10 +61,7 @@ class FeatureSet:
     def __init__(self, path: Path) -> None:
         """Open the set that `FeatureWriter` made at `path` (without suffix)."""
         rows = [json.loads(line) for line in path.with_suffix(".jsonl").open(encoding="utf-8")]
-        frames = sum(row[1] for row in rows)
-        self._mel = np.memmap(
-            path.with_suffix(".f16"), dtype=np.float16, mode="r", shape=(frames, MEL)
-        )
+        self._mel = np.memmap(path.with_suffix(".f16"), dtype=np.float16, mode="r").reshape(-1, MEL)
         self.starts = [row[0] for row in rows]
         self.lengths = [row[1] for row in rows]
         self.ids: list[list[int]] = [row[2] for row in rows]

@@ -34,6 +34,8 @@ _PAIRS = 1500
 _STRINGS = 700
 _SENTENCES = 2000
 _COMMAND_COPIES = 6
+_OTHER_WORDS = 0.12
+"""Share of the Mandarin words outside the vocabulary: with all, those inside it were lost too."""
 _PROMPT_SECONDS = 6.0
 
 Item = tuple[Clip, NDArray[np.int16]]
@@ -119,6 +121,8 @@ def _mandarin(folder: Path, rng: random.Random) -> Iterator[Item]:
             text, kind = word, "human-word"
         elif all(syllable in known_bare for syllable in _bare(pinyin)):
             continue  # Sounds like words of the vocabulary.
+        elif rng.random() > _OTHER_WORDS:
+            continue
         else:
             text, kind = "", "foreign"
         audio = _speech_of(path)

@@ -21,8 +21,9 @@ from .windows import windowed_loss
 WARMUP_STEPS = 100
 PEAK_RATE = {"offline": 6e-4, "online": 5e-4}
 SAVE_S = 90.0
-HOLD_UNTIL = 0.65
-"""Share of the time after which the rate falls: a shared machine may be slow for long."""
+HOLD_UNTIL = 0.45
+"""Share of the time after which the rate falls, and features vary less."""
+LATE_STRENGTH = 0.4
 SHORT_UNTIL = 0.2  # Share of the time that only sees utterances of up to four tokens.
 
 
@@ -137,6 +138,7 @@ class Loop:
             short = fresh and done < SHORT_UNTIL
             self.batches.mask_rate = 0.0 if short else 0.3
             for batch in self.batches.epoch(4 if short else None):
+                self.batches.vary.strength = 1.0 if done < HOLD_UNTIL else LATE_STRENGTH
                 done = self._update(batch, self._done())
                 if self.rank == 0 and self.step % 100 == 0:
                     self._report(done)

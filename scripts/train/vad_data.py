@@ -17,6 +17,7 @@ LFR_M, LFR_N = 5, 1
 HOP, WINDOW = RATE // 100, RATE // 40
 SCENE_SECONDS = 10.0
 SCENES = 4000
+AT_ONCE = 0.25
 HUMAN = ("dsp", "fsdd", "commands", "cmn", "prompts")
 """How the names of recorded voices begin; all others are synthetic."""
 _CLOSE_FRAMES = 20  # Pauses below 200 ms inside an utterance count as speech.
@@ -112,7 +113,8 @@ def scene(
     known = np.zeros(_frames(speech), np.float32)
     with_speech = rng.random() < 0.65
     peak = float(np.exp(rng.uniform(np.log(0.008), np.log(0.95))))
-    position = int(rng.uniform(0.0, 2.5) * RATE)
+    # A recording may begin in the middle of a word.
+    position = 0 if rng.random() < AT_ONCE else int(rng.uniform(0.0, 2.5) * RATE)
     while with_speech and position < length - RATE // 2:
         source = sets[rng.integers(len(sets))]
         index = int(rng.integers(len(source)))

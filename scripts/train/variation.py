@@ -46,6 +46,8 @@ class Variation:
     def __init__(self, noise: Noise | None, rng: random.Random) -> None:
         """Nothing is drawn yet."""
         self._noise, self._rng = noise, rng
+        self.strength = 1.0
+        """Scales how often each change is made: a training ends nearer to what will be heard."""
         self._warps = [_warping(factor) for factor in WARPS]
         self._axis = np.linspace(0.0, 1.0, MEL, dtype=np.float32)
 
@@ -72,17 +74,19 @@ class Variation:
 
     def __call__(self, mel: np.ndarray, speech: bool) -> np.ndarray:
         """Return the version; what says nothing keeps its background."""
-        rng = self._rng
         if len(mel) < 12:
             return mel
-        if rng.random() < 0.5:
-            mel = mel @ rng.choice(self._warps)
-        if rng.random() < 0.3:
+        if self._chance(0.5):
+            mel = mel @ self._rng.choice(self._warps)
+        if self._chance(0.3):
             mel = self._pace(mel)
-        if rng.random() < 0.4:
+        if self._chance(0.4):
             mel = mel + self._timbre()
-        if speech and self._noise is not None and rng.random() < 0.3:
+        if speech and self._noise is not None and self._chance(0.3):
             mel = self._background(mel)
-        if rng.random() < 0.3:
-            mel = mel + rng.uniform(-1.5, 1.5)
+        if self._chance(0.3):
+            mel = mel + self._rng.uniform(-1.5, 1.5)
         return mel
+
+    def _chance(self, share: float) -> bool:
+        return self._rng.random() < share * self.strength

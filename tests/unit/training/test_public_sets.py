@@ -70,6 +70,7 @@ def test_a_word_list_gives_the_words_of_the_vocabulary_and_others_that_say_nothi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pypinyin")
+    monkeypatch.setattr(public, "_OTHER_WORDS", 1.0)
     for name in ("打开", "飞机", "事"):
         record(tmp_path / "audio-cmn" / "64k" / "hsk" / f"cmn-{name}.wav")
     monkeypatch.setattr(public, "PROMPTS", tmp_path / "none")
