@@ -11,9 +11,9 @@ EMBEDDED_PREFIX = "builtin-"
 """No other model's id begins so."""
 EMBEDDED: Mapping[str, str] = MappingProxyType(
     {
-        "builtin-vad": "2679ea368e760f8dbe81bbd5ebf1e2d607e83801abf6e01a87d16116a3679ea7",
-        "builtin-online": "3a0ddfcaef2ddeeed10c0a2f2a75e65a07651c310d9e37d7b3ec092d640ed0f4",
-        "builtin-offline": "2020f821bfcbdb837a88aecff01de9de222ffcfaeae17850bb44f2975d119fee",
+        "builtin-vad": "dace84be230aa22c7a8ac8d93f882894cae239d700ae5e180d499710a2cb02b3",
+        "builtin-online": "3fe949b8f7c81c022db367e659d192ba26ba9f512ce9e659f56a47b1f1b30141",
+        "builtin-offline": "b4ec9f1517a14063c87845a82333055e587c92833fd048b2cfa3031df1f588a4",
     }
 )
 """Id -> SHA-256 of its manifest.yaml, and through it of every file of the model."""

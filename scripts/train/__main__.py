@@ -23,8 +23,8 @@ from . import (
 )
 
 STAGES = ["corpus", "human", "features", "vad", "offline", "online", "bundle", "clips"]
-MINUTES = {"vad": 7.0, "offline": 80.0, "online": 60.0}
-SHARES = {"offline": 0.5, "online": 0.6}
+MINUTES = {"vad": 25.0, "offline": 105.0, "online": 90.0}
+SHARES = {"offline": 0.8, "online": 0.8}
 """Of the trained weights in the mean with those that `--start` went on from."""
 KINDS = ["vad", "offline", "online"]
 

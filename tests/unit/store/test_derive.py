@@ -36,6 +36,7 @@ from agent.store.rewrite import dequantise, dequantise_to_fp16, to_fp16
 from agent.store.rewrite_signed import NothingToDo
 from agent.types import StreamOptions
 from tests.unit.engine.graphs import SHARED, Files
+from tests.unit.store.signed import needs_exact_products
 
 INT8_GRAPHS = [
     "models/builtin-vad/model_quant.onnx",
@@ -479,6 +480,7 @@ def test_a_derivation_of_ones_own_fits_in_as_well(derive):
     assert facts(read_derived(made)["model"]).quantised == "dynamic_int8"
 
 
+@needs_exact_products
 def test_signed_weights_are_stored_as_the_runtime_optimises_them(model, derive):
     manifest, folder = model
     made = derive(SIGNED)

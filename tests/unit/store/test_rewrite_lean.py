@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.engine import ort
 from agent.store.rewrite_lean import lean_by_stream, lean_signed
 from agent.store.rewrite_signed import NothingToDo
+from tests.unit.store.signed import needs_exact_products
 
 HEADS, DEPTH, TAPS = 2, 8, 11
 D = HEADS * DEPTH
@@ -192,6 +193,7 @@ def ran(data: bytes, values: dict) -> dict[str, np.ndarray]:
 PARTS = {"encoder": encoder, "decoder": decoder}
 
 
+@needs_exact_products
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("rewrite", [lean_signed, lean_by_stream])
 @pytest.mark.parametrize(("frames", "tokens"), [(20, 3), (13, 1), (1, 2)])
@@ -203,6 +205,7 @@ def test_a_lean_graph_computes_the_same_numbers(part, rewrite, frames, tokens):
         assert np.array_equal(value, found[name]), name
 
 
+@needs_exact_products
 def test_streams_that_share_a_lean_run_get_what_the_original_gives_each_alone():
     shared = feeds("encoder", 20, 0, streams=3)
     together = ran(lean_by_stream(encoder(), "e"), shared)["enc"]
