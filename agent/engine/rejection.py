@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from agent.engine.greedy import Ids
+from agent.engine.side_files import section
 from agent.errors import ManifestError
 from agent.types import Float32
 
@@ -29,9 +30,9 @@ class Rejection:
     min_probability: float = 0.0
 
     @classmethod
-    def from_config(cls, conf: Mapping[str, Any]) -> Rejection:
-        """From the section of config.yaml. Raises ManifestError when it is no probability."""
-        value = conf.get("min_probability", 0.0)
+    def from_config(cls, config: Mapping[str, Any]) -> Rejection:
+        """From a model's config.yaml. Raises ManifestError when it is no probability."""
+        value = section(config, KEY).get("min_probability", 0.0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             raise ManifestError(
                 f"{KEY}.min_probability is {value!r}, no number from 0 to below 1",

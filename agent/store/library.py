@@ -64,9 +64,7 @@ class Library:
             folder = self.installed / str(ref)
             if folder.is_dir():
                 return self._read(folder, ref, installed=True)
-        elif (
-            ref.id not in self._embedded
-        ):  # nothing that lies among the installed ones stands before it
+        elif ref.id not in self._embedded:  # of which no installed one stands before the shipped
             for folder in self._installed_of(ref.id):
                 return self._read(folder, parse_ref(folder.name), installed=True)
         if (self.shipped / ref.id / MANIFEST_NAME).is_file():

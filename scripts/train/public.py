@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
 from . import vocabulary
@@ -30,10 +31,11 @@ _WORDS = [*vocabulary.HUMAN_ZH, *"speech speaker signal process print open close
 # The kept-out speakers 26 to 28 (human.DSPSPEECH_OUT) as the public set names them.
 _NUMBERS_OUT = {"16307130194", "16307130370", "16307130025"}
 _TAKES = 10
-_PAIRS = 1500
+_PAIRS = 50  # Of each person.
 _STRINGS = 700
 _SENTENCES = 2000
-_COMMAND_COPIES = 6
+# How often a recording is taken; each time it is augmented anew.
+_COMMAND_COPIES, _WORD_COPIES, _PROMPT_COPIES = 6, 3, 20
 _OTHER_WORDS = 0.12
 """Share of the Mandarin words outside the vocabulary: with all, those inside it were lost too."""
 _PROMPT_SECONDS = 6.0
@@ -83,7 +85,7 @@ def _words(folder: Path, rng: random.Random) -> Iterator[Item]:
         for text, audio in said:
             lang = "en" if text.isascii() else "zh"
             yield _item(text, f"dsp-{speaker.name}", lang, "human-word", audio)
-        for _ in range(_PAIRS // 30):
+        for _ in range(_PAIRS):
             lang = rng.choice(["zh", "zh", "en"])
             same = [s for s in said if s[0].isascii() == (lang == "en")]
             text, audio = joined(rng.sample(same, 2), rng)
@@ -127,7 +129,7 @@ def _mandarin(folder: Path, rng: random.Random) -> Iterator[Item]:
             text, kind = "", "foreign"
         audio = _speech_of(path)
         if audio.size > 1600:
-            for _ in range(3 if text else 1):
+            for _ in range(_WORD_COPIES if text else 1):
                 yield _item(text, "cmn-tan", "zh", kind, audio)
     syllables: dict[str, Audio] = {}
     for name in sorted(set(vocabulary.PINYIN.values())):
@@ -144,8 +146,6 @@ def _mandarin(folder: Path, rng: random.Random) -> Iterator[Item]:
 
 def _shortened(audio: Audio, rng: random.Random) -> Audio:
     """A syllable that was said alone, at the pace of a sentence."""
-    import soxr
-
     factor = rng.uniform(0.55, 0.9)
     # The pitch rises with the pace; half of it is given back by cutting the tail.
     faster = soxr.resample(audio, RATE, RATE * (0.5 + factor / 2)).astype(np.float32)
@@ -176,7 +176,7 @@ def _prompts(folder: Path, rng: random.Random) -> Iterator[Item]:
             ) or audio.size < 0.9 * RATE:
                 continue
             if text:
-                for _ in range(20):
+                for _ in range(_PROMPT_COPIES):
                     yield _item(text, "prompts-en", "en", "human-word", audio)
                 continue
             size = int(_PROMPT_SECONDS * RATE)

@@ -18,6 +18,7 @@ HOP, WINDOW = RATE // 100, RATE // 40
 SCENE_SECONDS = 10.0
 SCENES = 4000
 AT_ONCE = 0.25
+"""Share of the scenes with speech that begin with it."""
 HUMAN = ("dsp", "fsdd", "commands", "cmn", "prompts")
 """How the names of recorded voices begin; all others are synthetic."""
 _CLOSE_FRAMES = 20  # Pauses below 200 ms inside an utterance count as speech.

@@ -20,7 +20,6 @@ from agent.engine.frontend import Frontend
 from agent.engine.greedy import Ids, best_ids
 from agent.engine.open_axis import open_axis
 from agent.engine.phrases import SegDict, Segmenter
-from agent.engine.rejection import KEY as REJECTION
 from agent.engine.rejection import NEVER, Rejection
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, text_rule
@@ -186,8 +185,7 @@ def load(files: ModelFiles, settings: EngineSettings) -> Paraformer:
     encoder = None
     if "bias_embed" in graph.inputs:
         encoder = _encoder(files, settings, tokens, graph.inputs["bias_embed"].size(2))
-    rejection = Rejection.from_config(section(config, REJECTION))
-    decoding = _Decoding(tokens, bias, rejection)
+    decoding = _Decoding(tokens, bias, Rejection.from_config(config))
     return Paraformer(graph, frontend, decoding, files.model_id, encoder)
 
 

@@ -17,7 +17,6 @@ from agent.engine.cif import CifState
 from agent.engine.families.paraformer import DROPPED_IDS, check_vocabulary
 from agent.engine.frontend import Frontend
 from agent.engine.hops import DecoderHop, HopGraphs
-from agent.engine.rejection import KEY as REJECTION
 from agent.engine.rejection import NEVER, Rejection
 from agent.engine.side_files import read_config, read_frontend, read_tokens, section
 from agent.engine.text import SPECIAL_TOKENS, tokens_to_text
@@ -212,7 +211,7 @@ def load(files: ModelFiles, settings: EngineSettings) -> ParaformerOnline:
             threshold=float(predictor.get("threshold", 1.0)),
             tail_threshold=float(predictor.get("tail_threshold", 0.45)),
             caches=caches,
-            rejection=Rejection.from_config(section(config, REJECTION)),
+            rejection=Rejection.from_config(config),
         )
     )
 

@@ -42,5 +42,5 @@ def test_without_the_key_nothing_is_rejected() -> None:
 @pytest.mark.parametrize("value", ["0.5", True, -0.1, 1, 7.0, float("nan"), None])
 def test_what_is_no_probability_is_refused(value: object) -> None:
     with pytest.raises(ManifestError, match=f"{KEY}.min_probability is") as caught:
-        Rejection.from_config({"min_probability": value})
+        Rejection.from_config({KEY: {"min_probability": value}})
     assert caught.value.file == "config.yaml"

@@ -36,7 +36,7 @@ from agent.store.rewrite import dequantise, dequantise_to_fp16, to_fp16
 from agent.store.rewrite_signed import NothingToDo
 from agent.types import StreamOptions
 from tests.unit.engine.graphs import SHARED, Files
-from tests.unit.store.signed import needs_exact_products
+from tests.unit.store.signed import products_saturate
 
 INT8_GRAPHS = [
     "models/builtin-vad/model_quant.onnx",
@@ -480,7 +480,6 @@ def test_a_derivation_of_ones_own_fits_in_as_well(derive):
     assert facts(read_derived(made)["model"]).quantised == "dynamic_int8"
 
 
-@needs_exact_products
 def test_signed_weights_are_stored_as_the_runtime_optimises_them(model, derive):
     manifest, folder = model
     made = derive(SIGNED)
@@ -492,7 +491,7 @@ def test_signed_weights_are_stored_as_the_runtime_optimises_them(model, derive):
     assert TensorProto.INT8 in {t.data_type for t in graph.initializer}
     (before,) = outputs((folder / "model_quant.onnx").read_bytes()).values()
     (after,) = outputs(data).values()
-    assert before.tobytes() == after.tobytes()
+    assert products_saturate() or before.tobytes() == after.tobytes()
     assert sorted(p.name for p in made.folder.iterdir()) == ["derived.json", "model.onnx"]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scripts.evaluation import pipeline
 from scripts.evaluation.pipeline import agreement
-from scripts.train import augment, corpus, vocabulary, voices
+from scripts.train import augment, corpus, vad_data, vocabulary, voices
 from scripts.train.clips import RATE
 from scripts.train.variation import PACE, Variation
 
@@ -110,3 +112,36 @@ def test_a_variation_is_another_version_of_the_same_length_or_near() -> None:
     assert all(100 / PACE[1] - 1 <= len(version) <= 100 / PACE[0] + 1 for version in versions)
     assert len({len(version) for version in versions}) > 20
     assert sum(np.array_equal(version, mel) for version in versions) < 40
+
+
+def test_a_variation_of_no_strength_is_the_utterance_itself() -> None:
+    mel = np.random.default_rng(1).normal(10, 3, (100, 80)).astype("f4")
+    vary = Variation(Loud(), random.Random(1))  # type: ignore[arg-type]
+    vary.strength = 0.0
+    assert all(np.array_equal(vary(mel, True), mel) for _ in range(20))
+
+
+def test_the_detector_learns_its_teacher_but_for_known_synthetic_speech() -> None:
+    rng = np.random.default_rng(1)
+    frames = len(vad_data._energy_labels(CLIP))
+    known = np.zeros(frames, "f4")
+    known[10:20] = 1.0
+
+    def teacher(audio: np.ndarray) -> np.ndarray:
+        assert 0.4 < np.abs(audio).max() < 0.6  # Whatever the level of the scene.
+        return np.full(frames, 0.3, "f4")
+
+    heard = vad_data.target(CLIP * 0.01, known, teacher, rng)  # type: ignore[arg-type]
+    assert np.array_equal(heard, np.where(known > 0, 1.0, 0.3).astype("f4"))
+    assert vad_data.target(CLIP, known, None, rng) is known
+    assert vad_data.target(CLIP * 0, known, teacher, rng) is known  # type: ignore[arg-type]
+
+
+def test_models_that_no_agent_came_with_yet_can_be_evaluated(root: Path, tmp_path: Path) -> None:
+    for name in ("builtin-vad", "builtin-online", "builtin-offline"):
+        shutil.copytree(root / "models" / name, tmp_path / name)
+        with (tmp_path / name / "manifest.yaml").open("a") as manifest:
+            manifest.write("# the next set\n")
+    models = pipeline.load(tmp_path)
+    assert models.online is not None
+    assert models.offline is not None
