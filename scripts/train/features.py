@@ -18,7 +18,7 @@ from .vocabulary import TOKEN_ID
 
 MEL = 80
 LFR_M, LFR_N = 7, 6
-# Augmented with sound; what else changes is drawn while training (batches.Variation).
+# Augmented with sound; what else changes is drawn while training (variation.py).
 COPIES = {f"train-{part}": 1 for part in range(PARTS)} | {"human-train": 2, "more-train": 1}
 NOTHING, NOISE = 6000, "train-nothing"
 JOINED = 0.12
