@@ -15,6 +15,8 @@ from . import (
     export,
     features,
     human,
+    invented,
+    others,
     public,
     training,
     vad,
@@ -55,11 +57,13 @@ class Run:
     def corpus(self) -> None:
         """Synthesise the speech."""
         corpus.build(self.corpus_folder, self.seed, processes=self.processes)
+        others.build(self.corpus_folder, self.seed, processes=self.processes)
 
     def human(self) -> None:
-        """Read the human recordings."""
+        """Read the human recordings; let more people say them."""
         human.build(self.data, self.corpus_folder, self.seed)
         public.build(self.more, self.data, self.corpus_folder, self.seed)
+        invented.build(self.corpus_folder, self.seed, processes=self.processes)
 
     def features(self) -> None:
         """Augment and compute the features; compose the detector's scenes."""

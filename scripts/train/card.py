@@ -25,6 +25,9 @@ _SOURCES = """
 |---|---|---|
 | espeak-ng (own synthesis of our own text) | most of the speech | GPL-3.0 (the programme) |
 | flite voices kal16, awb, rms (own synthesis) | English speech | BSD-like |
+| SVOX Pico (en, de, fr, it, es; own synthesis) | English speech, some with an accent | Apache-2.0 |
+| RHVoice's alan, bdl, clb (own synthesis) | English speech | LGPL, CMU's |
+| festival's ked; Italian, Finnish, Czech voices (likewise) | English speech | BSD-like, GPL, LGPL |
 | word lists of jieba and wamerican, spoken likewise | what must give no text | MIT, public domain |
 | Free Spoken Digit Dataset (FSDD), Z. Jackson and contributors | human digits | CC BY-SA 4.0 |
 | DSPSpeech-20 | human words | MIT |

@@ -19,7 +19,12 @@ from .vocabulary import TOKEN_ID
 MEL = 80
 LFR_M, LFR_N = 7, 6
 # Augmented with sound; what else changes is drawn while training (variation.py).
-COPIES = {f"train-{part}": 1 for part in range(PARTS)} | {"human-train": 2, "more-train": 1}
+COPIES = {f"train-{part}": 1 for part in range(PARTS)} | {
+    "human-train": 2,
+    "more-train": 1,
+    "others-train": 1,
+    "invented-train": 2,
+}
 NOTHING, NOISE = 6000, "train-nothing"
 JOINED = 0.12
 """Share of the training utterances that have a second one behind a pause."""
