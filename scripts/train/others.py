@@ -130,7 +130,8 @@ def _text(voice: Voice, rng: random.Random) -> tuple[str, str]:
     return vocabulary.sample_more_en(rng)
 
 
-def _job(item: tuple[int, int]) -> tuple[Clip, NDArray[np.int16]] | None:
+def make_clip(item: tuple[int, int]) -> tuple[Clip, NDArray[np.int16]] | None:
+    """The clip of (seed, index) by one of the voices; None where the voice fails."""
     seed, index = item
     rng = random.Random(f"others/{seed}/{index}")
     voice = rng.choices(voices(), [v.weight for v in voices()])[0]
@@ -156,7 +157,7 @@ def _job(item: tuple[int, int]) -> tuple[Clip, NDArray[np.int16]] | None:
 def _items(seed: int, size: int, processes: int) -> Iterator[tuple[Clip, NDArray[np.int16]]]:
     jobs = ((seed, index) for index in range(size))
     with multiprocessing.Pool(processes) as pool:
-        yield from (item for item in pool.imap(_job, jobs, chunksize=16) if item)
+        yield from (item for item in pool.imap(make_clip, jobs, chunksize=16) if item)
 
 
 def build(corpus: Path, seed: int, size: int = SIZE, processes: int = 2) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_no_test_voice_is_among_the_further_voices() -> None:
     assert not any("slt" in name for name in names)
 
 
-def test_people_are_found_by_word_once_a_recording(tmp_path) -> None:
+def test_people_are_found_by_word_once_a_recording(tmp_path: Path) -> None:
     tone = (8000 * np.sin(np.arange(RATE // 2) / 9)).astype(np.int16)
 
     def clip(text: str, voice: str, lang: str = "en") -> tuple[Clip, np.ndarray]:
@@ -109,3 +110,30 @@ def test_people_are_found_by_word_once_a_recording(tmp_path) -> None:
         "语音": ["d"],
     }
     assert len(people.said["two"]["a"]) == 1
+
+
+def test_without_further_voices_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(others, "voices", tuple)
+    others.build(tmp_path, 1)
+    assert "further voices: none" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_voice_with_an_accent_reads_the_spelling_and_is_labelled_with_the_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def say(text: str, _rng: random.Random, _wav: Path) -> np.ndarray:
+        said.append(text)
+        return np.sin(np.arange(RATE) / 9).astype(np.float32)
+
+    monkeypatch.setattr(others, "voices", lambda: (others.Voice("x-de", say, 1.0, "de"),))
+    monkeypatch.setattr(others, "_AGAIN", 0.0)
+    clips = [made[0] for made in (others.make_clip((1, i)) for i in range(40)) if made]
+    assert len(clips) == 40
+    for clip, spoken in zip(clips, said, strict=True):
+        assert spoken.split() == [SPELLED["de"][word] for word in clip.text.split()]
+        assert set(clip.tokens) <= set(vocabulary.TOKEN_ID)
