@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import revoice, vocabulary
-from .clips import Clip, ClipSet, to_int16, trim, write
+from .clips import RATE, Audio, Clip, ClipSet, to_int16, trim, write
 from .human import joined
 
 SIZE = 10000
 _SOURCES = ("human-train", "more-train")
 _BETWEEN = 0.5  # Share of the words that two people say together.
 _SHARES = {"digits": 0.66, "english": 0.22, "mandarin": 0.12}
+_CONNECTED = 0.5  # Share of the strings that are said in one breath.
+_OVERLAP_S = (0.0, 0.06)
 _LONGEST_S = 1.6
 
 Place = tuple[str, int]
@@ -70,13 +72,25 @@ def _words(people: People, rng: random.Random) -> list[str]:
     kind = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
     if kind == "digits":
         choices = [word for word in vocabulary.DIGITS_EN if word in people.said]
-        count = rng.choice([1, 1, 1, 2, 2, 3, 4])
+        count = rng.choice([1, 1, 1, 2, 3, 4, 5])
     else:
         digits = set(vocabulary.DIGITS_EN)
         english = kind == "english"
         choices = sorted(w for w in people.said if w.isascii() == english and w not in digits)
         count = rng.choice([1, 1, 1, 2])
     return [rng.choice(choices) for _ in range(count)] if choices else []
+
+
+def connected(parts: list[tuple[str, Audio]], rng: random.Random) -> tuple[str, Audio]:
+    """Join single words of a speaker as one breath: each begins before the last one is over."""
+    whole = np.zeros(0, np.float32)
+    for _, audio in parts:
+        word = trim(audio, 0.0, 0.0, rng.uniform(0.03, 0.1))
+        shared = min(int(rng.uniform(*_OVERLAP_S) * RATE), len(whole), len(word))
+        fade = np.linspace(0, 1, shared, dtype=np.float32)
+        both = whole[len(whole) - shared :] * (1 - fade) + word[:shared] * fade
+        whole = np.concatenate([whole[: len(whole) - shared], both, word[shared:]])
+    return " ".join(text for text, _ in parts), whole
 
 
 def _job(item: tuple[int, int]) -> tuple[Clip, NDArray[np.int16]] | None:
@@ -96,7 +110,7 @@ def _job(item: tuple[int, int]) -> tuple[Clip, NDArray[np.int16]] | None:
     share, who = rng.uniform(0.2, 0.8), revoice.likeness(rng)
     said = [(word, revoice.speak(_word(people, word, voices, share, rng), who)) for word in words]
     said = [(word, audio / max(1e-6, float(np.abs(audio).max()))) for word, audio in said]
-    text, audio = joined(said, rng)
+    text, audio = (connected if rng.random() < _CONNECTED else joined)(said, rng)
     english = text.isascii()
     text = text if english else text.replace(" ", "")
     clip = Clip(

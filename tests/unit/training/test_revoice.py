@@ -137,3 +137,14 @@ def test_a_voice_with_an_accent_reads_the_spelling_and_is_labelled_with_the_word
     for clip, spoken in zip(clips, said, strict=True):
         assert spoken.split() == [SPELLED["de"][word] for word in clip.text.split()]
         assert set(clip.tokens) <= set(vocabulary.TOKEN_ID)
+
+
+def test_words_said_in_one_breath_have_no_silence_between() -> None:
+    word = np.pad(np.sin(np.arange(RATE // 2) / 9).astype(np.float32), 2000)
+    text, audio = invented.connected(
+        [("two", word), ("six", word), ("one", word)], random.Random(1)
+    )
+    assert text == "two six one"
+    assert 1.3 * RATE < len(audio) <= 1.5 * RATE
+    quiet = np.abs(audio).reshape(-1)[: len(audio) // 160 * 160].reshape(-1, 160).max(1) < 0.3
+    assert not quiet.any()
