@@ -11,9 +11,9 @@ EMBEDDED_PREFIX = "builtin-"
 """No other model's id begins so."""
 EMBEDDED: Mapping[str, str] = MappingProxyType(
     {
-        "builtin-vad": "dace84be230aa22c7a8ac8d93f882894cae239d700ae5e180d499710a2cb02b3",
-        "builtin-online": "3fe949b8f7c81c022db367e659d192ba26ba9f512ce9e659f56a47b1f1b30141",
-        "builtin-offline": "b4ec9f1517a14063c87845a82333055e587c92833fd048b2cfa3031df1f588a4",
+        "builtin-vad": "6798e7bca47d21d552b2f53ba63d18429ae327a7ed2ff615ff289f701ed147c3",
+        "builtin-online": "baaa9c9ddcf7efe8c7fe46400890d5d4c53cef799d9232584b3708d45ea01c00",
+        "builtin-offline": "3c995d8734f1f355ee5ff648ec3d74c7ee593a406489df049ca400245e19be05",
     }
 )
 """Id -> SHA-256 of its manifest.yaml, and through it of every file of the model."""

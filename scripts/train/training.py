@@ -21,9 +21,9 @@ from .windows import windowed_loss
 WARMUP_STEPS = 100
 PEAK_RATE = {"offline": 6e-4, "online": 5e-4}
 SAVE_S = 90.0
-HOLD_UNTIL = 0.45
+HOLD_UNTIL = 0.3
 """Share of the time after which the rate falls, and features vary less."""
-LATE_STRENGTH = 0.4
+LATE_STRENGTH = 0.5
 SHORT_UNTIL = 0.2  # Share of the time that only sees utterances of up to four tokens.
 
 
