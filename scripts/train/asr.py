@@ -13,7 +13,7 @@ DIM, FEED_FORWARD, HEADS = 160, 640, 4
 ENCODER_BLOCKS, DECODER_BLOCKS = 8, 3
 KERNEL = 11
 DROPOUT = 0.1  # Written into the configuration; short trainings run without.
-REJECT_BELOW = {"offline": 0.3, "online": 0.26}
+REJECT_BELOW = {"offline": 0.2, "online": 0.26}
 """Mean probability of the tokens of a text (offline) or of a hop (online)."""
 CLASSES = {
     "offline": ("Paraformer", "SANMEncoder"),
