@@ -13,7 +13,7 @@ EMBEDDED: Mapping[str, str] = MappingProxyType(
     {
         "builtin-vad": "6798e7bca47d21d552b2f53ba63d18429ae327a7ed2ff615ff289f701ed147c3",
         "builtin-online": "baaa9c9ddcf7efe8c7fe46400890d5d4c53cef799d9232584b3708d45ea01c00",
-        "builtin-offline": "a50543783e9a8368584ee67849d5fede13b15f1ee654c0646c221e8a1699e240",
+        "builtin-offline": "e0ef97f6cf14a1d38eb89885cd1224ec45b0cb58239cec8b4cef7636b3dbc75e",
     }
 )
 """Id -> SHA-256 of its manifest.yaml, and through it of every file of the model."""
