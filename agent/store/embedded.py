@@ -11,7 +11,7 @@ EMBEDDED_PREFIX = "builtin-"
 """No other model's id begins so."""
 EMBEDDED: Mapping[str, str] = MappingProxyType(
     {
-        "builtin-vad": "6798e7bca47d21d552b2f53ba63d18429ae327a7ed2ff615ff289f701ed147c3",
+        "builtin-vad": "0ce458cbb5c6702066280063f9c2704c02d06e27c37bbfc73a70c7e192dbffc3",
         "builtin-online": "baaa9c9ddcf7efe8c7fe46400890d5d4c53cef799d9232584b3708d45ea01c00",
         "builtin-offline": "e0ef97f6cf14a1d38eb89885cd1224ec45b0cb58239cec8b4cef7636b3dbc75e",
     }

@@ -26,7 +26,7 @@ POST_PROCESSING: dict[str, Any] = {
     "do_start_point_detection": True,
     "do_end_point_detection": True,
     "window_size_ms": 200,
-    "sil_to_speech_time_thres": 120,
+    "sil_to_speech_time_thres": 150,
     "speech_to_sil_time_thres": 150,
     "speech_2_noise_ratio": 1.0,
     "do_extend": 1,
