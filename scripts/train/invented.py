@@ -26,7 +26,7 @@ _BETWEEN = 0.5  # Share of the words that two people say together.
 _SHARES = {"digits": 0.66, "english": 0.22, "mandarin": 0.12}
 _CONNECTED = 0.5  # Share of the strings that are said in one breath.
 _OVERLAP_S = (0.0, 0.06)
-_LONGEST_S = 1.6
+_LONGEST_S = 3.2  # Longer ones are no single word.
 
 Place = tuple[str, int]
 """A set and a clip in it."""
@@ -47,7 +47,7 @@ class People:
             for index, clip in enumerate(clips.clips):
                 single = len(clip.tokens) == 1 if clip.lang == "en" else clip.text in known
                 length = len(clips.audio(index))
-                if not single or length > _LONGEST_S * revoice.RATE * 2:
+                if not single or length > _LONGEST_S * RATE:
                     continue
                 if (clip.voice, clip.text, length) not in copies:
                     copies.add((clip.voice, clip.text, length))
@@ -63,7 +63,10 @@ class People:
 _people: People | None = None
 
 
-def _word(people: People, word: str, voices: list[str], share: float, rng: random.Random):
+def _word(
+    people: People, word: str, voices: list[str], share: float, rng: random.Random
+) -> revoice.Parts:
+    """A word as one of `voices` said it, or as somebody between the two does."""
     parts = [people.parts(rng.choice(people.said[word][voice])) for voice in voices]
     return parts[0] if len(parts) == 1 else revoice.between(parts[0], parts[1], share)
 
